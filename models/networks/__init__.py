@@ -1,0 +1,1 @@
+"""PyTorch networks and their one-graph decoders; the only part of `models` that imports torch."""

@@ -1,0 +1,1 @@
+"""Everything online: the FastAPI application, batching, ONNX Runtime engines, Redis and experiments."""

@@ -1,0 +1,1 @@
+"""The `tandem` command line, which joins the service and, when installed, the training commands."""

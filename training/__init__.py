@@ -1,0 +1,1 @@
+"""Everything offline: data sets, tokenizer, training, distillation, evaluation, export and publishing."""
