@@ -1,0 +1,96 @@
+"""SASRec: a causal transformer over item ids (Kang & McAuley, arXiv 1808.09781), trained with full cross-entropy.
+
+Blocks are GPT-2 style (pre-LayerNorm, GELU). Item embeddings are tied to the output. The item table has one row an
+item and row 0 for padding.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.networks.dropout import dropout
+from models.networks.stack import stack
+
+
+@dataclass(frozen=True)
+class SASRecConfig:
+    """Sizes of a SASRec network."""
+
+    items: int  # N
+    d_model: int = 64
+    layers: int = 2
+    heads: int = 1
+    d_ff: int = 256
+    dropout: float = 0.2
+    max_history: int = 50
+
+
+class Block(nn.Module):
+    """Causal self-attention and feed-forward, each after a LayerNorm and added to its input."""
+
+    def __init__(self, config: SASRecConfig) -> None:
+        super().__init__()
+        self.heads, self.dropout = config.heads, config.dropout
+        self.attention_norm = nn.LayerNorm(config.d_model)
+        self.query_key_value = nn.Linear(config.d_model, 3 * config.d_model)
+        self.output = nn.Linear(config.d_model, config.d_model)
+        self.feed_forward_norm = nn.LayerNorm(config.d_model)
+        self.inner = nn.Linear(config.d_model, config.d_ff)
+        self.outer = nn.Linear(config.d_ff, config.d_model)
+
+    def forward(self, x: Tensor) -> Tensor:  # noqa: D102
+        mixed = self.query_key_value(self.attention_norm(x)).unflatten(-1, (3, self.heads, -1))
+        queries, keys, values = mixed.permute(2, 0, 3, 1, 4)  # each B, heads, L, d_model / heads
+        attended = F.scaled_dot_product_attention(queries, keys, values, is_causal=True)
+        x = x + dropout(self.output(attended.transpose(1, 2).flatten(-2)), self.dropout, self.training)
+        hidden = self.outer(F.gelu(self.inner(self.feed_forward_norm(x))))
+        return x + dropout(hidden, self.dropout, self.training)
+
+
+class SASRec(nn.Module):
+    """Next-item logits over the whole catalogue.
+
+    Histories are left-aligned and padded with 0 on the right, so the causal mask alone hides the padding from every
+    real position.
+    """
+
+    def __init__(self, config: SASRecConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.items = nn.Embedding(config.items + 1, config.d_model, padding_idx=0)
+        self.positions = nn.Embedding(config.max_history, config.d_model)
+        self.blocks = stack(Block(config) for _ in range(config.layers))
+        self.norm = nn.LayerNorm(config.d_model)
+        self.apply(_initialise)
+
+    def hidden(self, history: Tensor) -> Tensor:
+        """Hidden states [B, L, d_model] of histories [B, L]."""
+        position = torch.arange(history.shape[1], device=history.device)
+        x = self.items(history) + self.positions(position)
+        x = dropout(x, self.config.dropout, self.training)
+        for block in self.blocks:
+            x = block(x)
+        return self.norm(x)  # type: ignore[no-any-return]
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Logits [..., N] of items 1..N."""
+        return F.linear(hidden, self.items.weight[1:])
+
+    def forward(self, history: Tensor) -> Tensor:
+        """Logits [B, N] for the item after the last real one of each history [B, L]; an empty history sees item 0."""
+        last = ((history > 0).sum(1) - 1).clamp(min=0)
+        hidden = self.hidden(history)
+        picked = hidden.gather(1, last[:, None, None].expand(-1, 1, hidden.shape[-1])).squeeze(1)
+        return self.logits(picked)
+
+
+def _initialise(module: nn.Module) -> None:
+    if isinstance(module, nn.Linear | nn.Embedding):
+        nn.init.normal_(module.weight, std=0.02)
+    if isinstance(module, nn.Linear) and module.bias is not None:
+        nn.init.zeros_(module.bias)
+    if isinstance(module, nn.Embedding) and module.padding_idx is not None:
+        with torch.no_grad():
+            module.weight[module.padding_idx].zero_()

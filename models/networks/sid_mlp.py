@@ -1,0 +1,151 @@
+"""SID-MLP: TIGER's decoder distilled into MLP heads (Guo et al., arXiv 2605.12617, section 3).
+
+The teacher's frozen encoder reads the history; one query attends over its states once ("context capture"); head t
+then sees that context and the frozen embeddings of the codes before it. Nothing in the loop over levels attends.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.networks.beam import Beams, Level, items_of, search
+from models.networks.dropout import dropout
+from models.networks.stack import stack
+from models.networks.tiger import Encoder, TigerConfig
+
+
+@dataclass(frozen=True)
+class SidMlpConfig:
+    """Sizes of the student; the encoder is the teacher's."""
+
+    heads: int = 4
+    head_size: int = 96
+    d_ff: int = 1024
+    hidden: int = 512
+    dropout: float = 0.2
+
+
+class ContextCapture(nn.Module):
+    """One query, the mean of the encoder states, attends over them: [B, T, d] -> [B, d]."""
+
+    def __init__(self, d_model: int, config: SidMlpConfig) -> None:
+        super().__init__()
+        inner = config.heads * config.head_size
+        self.heads, self.dropout = config.heads, config.dropout
+        self.start = nn.Linear(d_model, d_model)
+        self.query = nn.Linear(d_model, inner, bias=False)
+        self.key_value = nn.Linear(d_model, 2 * inner, bias=False)
+        self.output = nn.Linear(inner, d_model, bias=False)
+        self.attention_norm = nn.LayerNorm(d_model)
+        self.inner = nn.Linear(d_model, config.d_ff)
+        self.outer = nn.Linear(config.d_ff, d_model)
+        self.norm = nn.LayerNorm(d_model)
+
+    def forward(self, states: Tensor, real: Tensor) -> Tensor:  # noqa: D102
+        weights = real.to(states.dtype).unsqueeze(-1)
+        mean = (states * weights).sum(1, keepdim=True) / weights.sum(1, keepdim=True)
+        start = self.start(mean)  # B, 1, d
+        queries, keys, values = (
+            part.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            for part in (self.query(start), *self.key_value(states).chunk(2, dim=-1))
+        )
+        logits = queries @ keys.transpose(-1, -2) * keys.shape[-1] ** -0.5  # B, heads, 1, T
+        shares = torch.softmax(logits.masked_fill(~real[:, None, None, :], float("-inf")), dim=-1)
+        attended = dropout(shares, self.dropout, self.training) @ values
+        x = self.attention_norm(start + self.output(attended.transpose(1, 2).flatten(-2)))
+        hidden = dropout(F.relu(self.inner(x)), self.dropout, self.training)
+        return self.norm(x + self.outer(hidden)).squeeze(1)  # type: ignore[no-any-return]
+
+
+class Head(nn.Module):
+    """Logits of one level from the context and the codes before it.
+
+    The first layer is linear in the concatenation [context; e(c_1); ...; e(c_t)], so it is kept as one matrix for
+    the context and one for each code position; their products with the frozen embeddings are tables (METHODS 2.6).
+    """
+
+    def __init__(self, level: int, d_model: int, codes: int, config: SidMlpConfig) -> None:
+        super().__init__()
+        self.first = nn.Linear(d_model * (level + 1), config.hidden)
+        self.norm = nn.LayerNorm(config.hidden)
+        self.output = nn.Linear(config.hidden, codes)
+        self.level, self.d_model, self.dropout = level, d_model, config.dropout
+
+    def of_context(self, context: Tensor) -> Tensor:
+        """The context's share of the first layer, bias included: [..., d] -> [..., hidden]."""
+        return F.linear(context, self.first.weight[:, : self.d_model], self.first.bias)
+
+    def of_codes(self, embeddings: Tensor, position: int) -> Tensor:
+        """The share of a code at `position`: embeddings [..., d] -> [..., hidden]."""
+        begin = self.d_model * (position + 1)
+        return F.linear(embeddings, self.first.weight[:, begin : begin + self.d_model])
+
+    def finish(self, first: Tensor) -> Tensor:
+        """Everything after the first layer: [..., hidden] -> logits [..., V]."""
+        hidden = dropout(F.gelu(self.norm(first)), self.dropout, self.training)
+        return self.output(hidden)  # type: ignore[no-any-return]
+
+
+class SidMlp(nn.Module):
+    """Student of a TIGER: frozen `embedding` (the teacher's token table), context capture and one head a level."""
+
+    def __init__(self, teacher: TigerConfig, config: SidMlpConfig) -> None:
+        super().__init__()
+        self.teacher, self.config = teacher, config
+        self.context = ContextCapture(teacher.d_model, config)
+        self.heads = stack(
+            Head(level, teacher.d_model, teacher.codebook_size, config) for level in range(teacher.levels)
+        )
+
+    def code_embeddings(self, embedding: Tensor, level: int) -> Tensor:
+        """The teacher's embeddings [V, d] of the codes of `level`."""
+        first = 1 + level * self.teacher.codebook_size
+        return embedding[first : first + self.teacher.codebook_size]
+
+    def forward(self, states: Tensor, real: Tensor, prefix: Tensor, embedding: Tensor) -> Tensor:
+        """Teacher-forced logits [B, D, V] for prefixes [B, D - 1]."""
+        context = self.context(states, real)
+        logits = []
+        for level, head in enumerate(self.heads):
+            first = head.of_context(context)
+            for position in range(level):
+                codes = self.code_embeddings(embedding, position)[prefix[:, position]]
+                first = first + head.of_codes(codes, position)
+            logits.append(head.finish(first))
+        return torch.stack(logits, dim=1)
+
+
+class SidMlpBeam(nn.Module):
+    """SID-MLP's beam search as one graph, with the code shares of the first layers precomputed as tables."""
+
+    def __init__(self, encoder: Encoder, student: SidMlp, width: int, *, renormalised: bool = True) -> None:
+        super().__init__()
+        self.encoder, self.student = encoder, student
+        self.width, self.renormalised = width, renormalised
+        with torch.no_grad():
+            for level, head in enumerate(student.heads):
+                for position in range(level):
+                    codes = student.code_embeddings(encoder.embedding.weight, position)
+                    self.register_buffer(f"table_{level}_{position}", head.of_codes(codes, position))
+
+    def forward(
+        self, history: Tensor, item_codes: Tensor, leaf_item: Tensor, levels: Sequence[Level]
+    ) -> tuple[Tensor, Tensor]:
+        """Items int64 [B, width] and scores float32 [B, width], best first."""
+        context = self.student.context(*self.encoder(history, item_codes))
+        trail: list[Tensor] = []  # the codes of each beam so far, one [B, K] a level
+
+        def step(beams: Beams, t: int) -> Tensor:
+            if t:
+                trail[:] = [codes.gather(1, beams.parents) for codes in trail] + [beams.codes]
+            head = self.student.heads[t]
+            first = head.of_context(context).unsqueeze(1)  # B, 1, hidden
+            for position, codes in enumerate(trail):
+                first = first + self.get_buffer(f"table_{t}_{position}")[codes]
+            return torch.log_softmax(head.finish(first).float(), dim=-1)
+
+        beams = search(step, history, levels, self.width, renormalised=self.renormalised)
+        return items_of(beams, leaf_item), beams.scores

@@ -1,0 +1,90 @@
+"""The trie of the catalogue's semantic ids, as flat tables that a graph can gather from.
+
+Nodes of a level are numbered in lexicographic order of their code prefix. The children of node `n` at level `t` are
+therefore the consecutive nodes `start[t][n] .. start[t][n + 1] - 1` of level `t + 1`, so that no table of child nodes
+is needed: 4 bytes an edge for the code, 4 bytes a node for the start.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.errors import BundleError
+
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Trie:
+    """Child tables of all levels.
+
+    Attributes:
+        start: for level t = 0..D-1 int32 [nodes of level t + 1]; level 0 has one node, the root.
+        code: for level t int32 [nodes of level t + 1]: the code on the edge that leads to each node of level t + 1.
+        leaf_item: int64 [N], the item index at each leaf.
+    """
+
+    start: tuple[NDArray[np.int32], ...]
+    code: tuple[NDArray[np.int32], ...]
+    leaf_item: NDArray[np.int64]
+
+    @classmethod
+    def build(cls, codes: NDArray[np.int64]) -> "Trie":
+        """The trie of `codes` [N + 1, D]; row 0 is padding and left out.
+
+        Raises:
+            BundleError: two items share all their codes.
+        """
+        body = codes[1:]
+        order = np.lexsort(body.T[::-1])
+        ordered = body[order]
+        # first_difference[i]: the first level at which sorted row i differs from row i - 1 (0 for the first row).
+        different = ordered[1:] != ordered[:-1]
+        if len(ordered) > 1 and not different.any(axis=1).all():
+            twin = int(np.flatnonzero(~different.any(axis=1))[0])
+            raise BundleError(
+                f"semantic ids must be unique, but items {order[twin] + 1} and {order[twin + 1] + 1} share "
+                f"{ordered[twin].tolist()}. Add a collision digit."
+            )
+        first_difference = np.r_[0, different.argmax(axis=1)]
+        starts, edge_codes = [], []
+        parents_begin = np.array([0])  # rows at which the nodes of the level above begin
+        for level in range(body.shape[1]):
+            begin = np.flatnonzero(first_difference <= level)
+            edge_codes.append(ordered[begin, level].astype(np.int32))
+            starts.append(np.r_[np.searchsorted(begin, parents_begin), len(begin)].astype(np.int32))
+            parents_begin = begin
+        return cls(tuple(starts), tuple(edge_codes), order.astype(np.int64) + 1)
+
+    @property
+    def levels(self) -> int:
+        """D, the number of codes of an item."""
+        return len(self.code)
+
+    @property
+    def items(self) -> int:
+        """N, the number of items."""
+        return len(self.leaf_item)
+
+    def fan_out(self, level: int) -> int:
+        """The largest number of children of a node of `level`."""
+        return int(np.diff(self.start[level]).max())
+
+    def tables(self) -> Mapping[str, NDArray[np.generic]]:
+        """The catalogue inputs of a generative graph, by input name; `span` carries the fan-out in its length."""
+        tables: dict[str, NDArray[np.generic]] = {"leaf_item": self.leaf_item}
+        for level in range(self.levels):
+            tables[f"start_{level}"] = self.start[level]
+            tables[f"code_{level}"] = self.code[level]
+            tables[f"span_{level}"] = np.arange(self.fan_out(level), dtype=np.int32)
+        return tables
+
+    def node_masks(self, allowed: Mask) -> list[Mask]:
+        """For items `allowed` [B, N + 1], which nodes of level 1..D lead to at least one of them ([B, nodes])."""
+        masks = [allowed[:, self.leaf_item]]
+        for level in range(self.levels - 1, 0, -1):
+            # Every inner node has a child, so no segment of reduceat is empty.
+            masks.append(np.logical_or.reduceat(masks[-1], self.start[level][:-1], axis=1))
+        return masks[::-1]
