@@ -1,0 +1,55 @@
+"""A real bundle of tiny, untrained networks over invented items: every part works, nothing is any good."""
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from models.catalogue import Catalogue
+from models.networks.sasrec import SASRec, SASRecConfig
+from models.networks.sid_mlp import SidMlp, SidMlpConfig
+from models.networks.tiger import Tiger, TigerConfig
+from training.index_build import build_index
+from training.publish import Parts, publish, stage
+from training.tokenizer import ResidualKMeans, add_collision_digit
+
+ITEMS, LEVELS, CODEBOOK, WIDTH = 60, 3, 8, 20
+
+
+def tiny_parts(seed: int = 0) -> Parts:
+    """The parts of the bundle: 60 items, 3 levels (the last separates collisions), 8 codes a level, 20 beams."""
+    random = np.random.default_rng(seed)
+    torch.manual_seed(seed)
+    vectors = random.standard_normal((ITEMS, 6)).astype(np.float32)
+    tokenizer = ResidualKMeans.fit(vectors, levels=LEVELS - 1, codebook_size=CODEBOOK, restarts=1, iterations=5)
+    codes = add_collision_digit(tokenizer.encode(vectors)[0], CODEBOOK)
+    table = pa.table({"title": [f"Thing {i}" for i in range(ITEMS)], "price": [float(i) for i in range(ITEMS)]})
+    catalogue = Catalogue([f"T{i:03d}" for i in range(ITEMS)], np.concatenate([np.zeros_like(codes[:1]), codes]), table)
+    sequences = [random.permutation(ITEMS)[: random.integers(3, 12)].astype(np.int32) + 1 for _ in range(200)]
+    config = TigerConfig(
+        levels=LEVELS, codebook_size=CODEBOOK, d_model=16, d_ff=32, heads=2, d_kv=8, encoder_layers=1, decoder_layers=1
+    )
+    return Parts(
+        name="tiny",
+        catalogue=catalogue,
+        codebook_size=CODEBOOK,
+        tokenizer=tokenizer,
+        transitions=build_index(sequences, ITEMS),
+        popularity=np.bincount(np.concatenate(sequences), minlength=ITEMS + 1),
+        sasrec=SASRec(SASRecConfig(ITEMS, d_model=16, layers=1, d_ff=32)).eval(),
+        tiger=Tiger(config).eval(),
+        student=SidMlp(config, SidMlpConfig(heads=2, head_size=8, d_ff=32, hidden=16)).eval(),
+        width=WIDTH,
+    )
+
+
+def tiny_bundle(directory: Path, parts: Parts | None = None) -> Path:
+    """Export and publish the bundle as `directory`/tiny/1 and return that path."""
+    destination = directory / "tiny" / "1"
+    with tempfile.TemporaryDirectory() as work:
+        staged = Path(work) / "bundle"
+        stage(parts or tiny_parts(), {"preset": "tiny"}, 1, staged)
+        publish(staged, destination)
+    return destination

@@ -1,0 +1,240 @@
+"""The one-graph beam search against brute force, and TIGER against Hugging Face T5 with the same weights."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from transformers import T5Config, T5ForConditionalGeneration
+from transformers.modeling_outputs import BaseModelOutput
+
+from models.networks.beam import Level, TigerBeam
+from models.networks.sid_mlp import SidMlp, SidMlpBeam, SidMlpConfig
+from models.networks.tiger import Tiger, TigerConfig
+from models.trie import Trie
+from tests.bundles import CODEBOOK, ITEMS, LEVELS, tiny_parts
+from training.export import level_tensors
+from training.publish import Parts
+
+HISTORIES = torch.tensor([[3, 9, 27, 1], [5, 0, 0, 0], [0, 0, 0, 0], [60, 2, 2, 0]])
+
+
+def catalogue(parts: Parts) -> tuple[Trie, Tensor]:
+    return Trie.build(parts.catalogue.codes), torch.from_numpy(parts.catalogue.codes)
+
+
+def search(module: TigerBeam | SidMlpBeam, parts: Parts, history: Tensor, allowed: np.ndarray) -> tuple[Tensor, Tensor]:
+    trie, item_codes = catalogue(parts)
+    levels: list[Level] = level_tensors(trie, allowed)
+    with torch.no_grad():
+        items, scores = module.eval()(history, item_codes, torch.from_numpy(trie.leaf_item), levels)
+    return items, scores
+
+
+def everything(batch: int) -> np.ndarray:
+    return np.ones((batch, ITEMS + 1), dtype=np.bool_)
+
+
+def brute_force(tiger: Tiger, parts: Parts, history: Tensor) -> Tensor:
+    """Log-probability of every item [B, N], teacher-forced one by one."""
+    _, item_codes = catalogue(parts)
+    scores = torch.zeros(len(history), ITEMS)
+    with torch.no_grad():
+        for item in range(1, ITEMS + 1):
+            logits = tiger(history, torch.full((len(history),), item), item_codes)
+            tokens = tiger.code_tokens(item_codes[item])
+            scores[:, item - 1] = torch.log_softmax(logits, -1)[:, torch.arange(LEVELS), tokens].sum(1)
+    return scores
+
+
+def brute_force_renormalised(parts: Parts, history: Tensor) -> Tensor:
+    """Log-probability of every item under SID-MLP, normalised at each level over the codes that continue a prefix."""
+    _, item_codes = catalogue(parts)
+    body = item_codes[1:]
+    scores = torch.zeros(len(history), ITEMS)
+    with torch.no_grad():
+        states, real = parts.tiger.encoder(history, item_codes)
+        for item, codes in enumerate(body):
+            prefix = codes[None, :-1].expand(len(history), -1)
+            logits = parts.student(states, real, prefix, parts.tiger.encoder.embedding.weight)
+            for level in range(LEVELS):
+                siblings = body[(body[:, :level] == codes[:level]).all(1), level].unique()
+                chosen = logits[:, level, codes[level]] - logits[:, level][:, siblings].logsumexp(1)
+                scores[:, item] += chosen
+    return scores
+
+
+def assert_ranking(items: Tensor, scores: Tensor, expected: Tensor) -> None:
+    """`items` and `scores` are the whole ranking that `expected` [B, N] implies."""
+    best, order = expected.sort(dim=1, descending=True)
+    assert torch.equal(items, order[:, : items.shape[1]] + 1)
+    torch.testing.assert_close(scores, best[:, : items.shape[1]], rtol=0, atol=1e-4)
+
+
+def test_a_beam_as_wide_as_the_catalogue_is_brute_force(parts: Parts) -> None:
+    items, scores = search(TigerBeam(parts.tiger, ITEMS), parts, HISTORIES, everything(4))
+    assert_ranking(items, scores, brute_force(parts.tiger, parts, HISTORIES))
+
+
+def test_sid_mlp_with_a_beam_as_wide_as_the_catalogue_is_brute_force(parts: Parts) -> None:
+    module = SidMlpBeam(parts.tiger.encoder, parts.student, ITEMS)
+    items, scores = search(module, parts, HISTORIES, everything(4))
+    assert_ranking(items, scores, brute_force_renormalised(parts, HISTORIES))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_masked_search_is_brute_force_over_what_is_allowed(parts: Parts, seed: int) -> None:
+    allowed = np.random.default_rng(seed).random((4, ITEMS + 1)) < 0.3
+    items, scores = search(TigerBeam(parts.tiger, ITEMS), parts, HISTORIES, allowed)
+    expected = brute_force(parts.tiger, parts, HISTORIES)
+    for row in range(4):
+        open_items = np.flatnonzero(allowed[row, 1:])
+        best = sorted(open_items, key=lambda i: -expected[row, i].item())
+        count = len(best)
+        assert items[row, :count].tolist() == [i + 1 for i in best]
+        assert items[row, count:].eq(0).all()
+        assert scores[row, count:].isneginf().all()
+
+
+@pytest.mark.parametrize("width", [1, 4, 20])
+def test_no_answer_is_invalid_or_repeated(parts: Parts, width: int) -> None:
+    allowed = np.random.default_rng(width).random((4, ITEMS + 1)) < 0.5
+    for module in (TigerBeam(parts.tiger, width), SidMlpBeam(parts.tiger.encoder, parts.student, width)):
+        items, scores = search(module, parts, HISTORIES, allowed)
+        for row, (answer, row_scores) in enumerate(zip(items.tolist(), scores.tolist(), strict=True)):
+            real = [item for item in answer if item]
+            assert len(real) == len(set(real)) > 0
+            assert all(allowed[row, item] for item in real)
+            assert all(left >= right for left, right in pairwise(row_scores))
+
+
+def test_the_batch_does_not_change_an_answer(parts: Parts) -> None:
+    module = TigerBeam(parts.tiger, 20)
+    together = search(module, parts, HISTORIES, everything(4))
+    for row, history in enumerate(HISTORIES):
+        length = max(1, int((history > 0).sum()))
+        alone = search(module, parts, history[None, :length], everything(1))
+        assert torch.equal(alone[0][0], together[0][row])
+        torch.testing.assert_close(alone[1][0], together[1][row], rtol=0, atol=1e-5)
+
+
+def test_precomputed_tables_change_nothing(parts: Parts) -> None:
+    """SID-MLP's first layer as table look-ups equals the concatenation it stands for."""
+    head = parts.student.heads[2]
+    context, first, second = torch.randn(3, 5, parts.tiger.config.d_model)
+    split = head.of_context(context) + head.of_codes(first, 0) + head.of_codes(second, 1)
+    torch.testing.assert_close(split, head.first(torch.cat([context, first, second], dim=-1)))
+
+
+def as_hugging_face(tiger: Tiger) -> T5ForConditionalGeneration:
+    """A T5 with the weights of `tiger`."""
+    c = tiger.config
+    config = T5Config(
+        vocab_size=c.vocabulary,
+        d_model=c.d_model,
+        d_kv=c.d_kv,
+        d_ff=c.d_ff,
+        num_layers=c.encoder_layers,
+        num_decoder_layers=c.decoder_layers,
+        num_heads=c.heads,
+        dropout_rate=0.0,
+        feed_forward_proj="relu",
+        pad_token_id=0,
+        eos_token_id=c.end_token,
+        decoder_start_token_id=0,
+        tie_word_embeddings=True,
+    )
+    state = {"shared.weight": tiger.encoder.embedding.weight}
+    for side, stack in (("encoder", tiger.encoder), ("decoder", tiger.decoder)):
+        bias = f"{side}.block.0.layer.0.SelfAttention.relative_attention_bias.weight"
+        state[bias] = stack.bias.weight
+        state[f"{side}.final_layer_norm.weight"] = stack.norm.weight
+        for i, block in enumerate(stack.blocks):
+            parts = [("layer.0", "SelfAttention", block.attention)]
+            if side == "decoder":
+                parts.append(("layer.1", "EncDecAttention", block.cross))
+            for layer, name, attention in parts:
+                prefix = f"{side}.block.{i}.{layer}"
+                keys, values = attention.key_value.weight.chunk(2)
+                state[f"{prefix}.layer_norm.weight"] = attention.norm.weight
+                state[f"{prefix}.{name}.q.weight"] = attention.query.weight
+                state[f"{prefix}.{name}.k.weight"] = keys
+                state[f"{prefix}.{name}.v.weight"] = values
+                state[f"{prefix}.{name}.o.weight"] = attention.output.weight
+            prefix = f"{side}.block.{i}.layer.{len(parts)}"
+            state[f"{prefix}.layer_norm.weight"] = block.feed_forward.norm.weight
+            state[f"{prefix}.DenseReluDense.wi.weight"] = block.feed_forward.inner.weight
+            state[f"{prefix}.DenseReluDense.wo.weight"] = block.feed_forward.outer.weight
+    model = T5ForConditionalGeneration(config).eval()
+    missing, unexpected = model.load_state_dict(state, strict=False)
+    assert not unexpected
+    assert set(missing) <= {"encoder.embed_tokens.weight", "decoder.embed_tokens.weight", "lm_head.weight"}
+    model.tie_weights()
+    return model
+
+
+def generate(tiger: Tiger, parts: Parts, history: Tensor, beams: int) -> tuple[list[list[int]], Tensor]:
+    """Hugging Face's constrained beam search: items and scores of each history, one history at a time."""
+    _, item_codes = catalogue(parts)
+    model = as_hugging_face(tiger)
+    item_of = {tuple(tiger.code_tokens(codes).tolist()): index for index, codes in enumerate(item_codes) if index}
+    children: dict[tuple[int, ...], set[int]] = {}
+    for tokens in item_of:
+        for depth in range(LEVELS):
+            children.setdefault(tokens[:depth], set()).add(tokens[depth])
+    tokens, real = tiger.encoder.tokens(history, item_codes)
+    output = model.generate(
+        input_ids=tokens,
+        attention_mask=real.long(),
+        num_beams=beams,
+        num_return_sequences=beams,
+        min_new_tokens=LEVELS,
+        max_new_tokens=LEVELS,
+        length_penalty=0.0,
+        do_sample=False,
+        prefix_allowed_tokens_fn=lambda _, prefix: sorted(children[tuple(prefix[1:].tolist())]),
+        return_dict_in_generate=True,
+        output_scores=True,
+    )
+    items = [item_of[tuple(sequence[1:].tolist())] for sequence in output.sequences]
+    return [items[i : i + beams] for i in range(0, len(items), beams)], output.sequences_scores.view(-1, beams)
+
+
+@pytest.fixture(scope="module")
+def two_layers() -> Parts:
+    """A network deep enough that the relative bias and the caches of several layers count."""
+    parts = tiny_parts(seed=1)
+    torch.manual_seed(2)
+    config = TigerConfig(
+        levels=LEVELS, codebook_size=CODEBOOK, d_model=32, d_ff=48, heads=4, d_kv=12, encoder_layers=2, decoder_layers=2
+    )
+    tiger = Tiger(config).eval()
+    student = SidMlp(config, SidMlpConfig(heads=2, head_size=8, d_ff=32, hidden=16)).eval()
+    return Parts(**{**vars(parts), "tiger": tiger, "student": student})
+
+
+def test_network_is_hugging_face_t5(two_layers: Parts) -> None:
+    tiger = two_layers.tiger
+    _, item_codes = catalogue(two_layers)
+    model = as_hugging_face(tiger)
+    targets = torch.tensor([4, 50, 7, 33])
+    tokens, real = tiger.encoder.tokens(HISTORIES, item_codes)
+    start = torch.zeros(4, 1, dtype=torch.int64)
+    decoder_input = torch.cat([start, tiger.code_tokens(item_codes[targets][:, :-1])], dim=1)
+    with torch.no_grad():
+        ours = tiger(HISTORIES, targets, item_codes)
+        theirs = model(input_ids=tokens, attention_mask=real.long(), decoder_input_ids=decoder_input)
+        states, _ = tiger.encoder(HISTORIES, item_codes)
+        encoded: BaseModelOutput = model.encoder(input_ids=tokens, attention_mask=real.long())
+    torch.testing.assert_close(ours, theirs.logits, rtol=0, atol=1e-4)
+    torch.testing.assert_close(states[real], encoded.last_hidden_state[real], rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("beams", [3, 20])
+def test_search_is_hugging_face_generate_with_a_prefix_trie(two_layers: Parts, beams: int) -> None:
+    history = HISTORIES[[0, 1, 3]]
+    items, scores = search(TigerBeam(two_layers.tiger, beams), two_layers, history, everything(3))
+    their_items, their_scores = generate(two_layers.tiger, two_layers, history, beams)
+    assert items.tolist() == their_items
+    torch.testing.assert_close(scores, their_scores, rtol=0, atol=1e-4)

@@ -1,0 +1,165 @@
+"""The offline half of the command line: `tandem train`, `evaluate`, `categorize` and `demo-data`.
+
+Heavy imports stand inside the commands, so that `tandem --help` and `tandem serve` stay quick.
+"""
+
+import json
+import shutil
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+if TYPE_CHECKING:
+    from training.data.dataset import Dataset
+
+console = Console()
+
+
+class FormatName(StrEnum):
+    """The formats of docs/data.md."""
+
+    auto = "auto"
+    table = "table"
+    amazon2014 = "amazon2014"
+    amazon2018 = "amazon2018"
+    amazon2023 = "amazon2023"
+    movielens100k = "movielens100k"
+    movielens1m = "movielens1m"
+    movielens = "movielens"
+    steam = "steam"
+    yelp = "yelp"
+
+
+DataPath = Annotated[Path, typer.Argument(help="folder or file of interactions; see docs/data.md")]
+DataOption = Annotated[Path, typer.Option("--data", help="the data set that the bundle was trained on")]
+JsonOption = Annotated[Path | None, typer.Option("--json", help="write the results to this file")]
+FormatOption = Annotated[FormatName, typer.Option("--format", help="what the files are; auto looks at their names")]
+
+
+class PresetName(StrEnum):
+    """Sizes: seconds, an hour on two cores, the papers' on a GPU."""
+
+    tiny = "tiny"
+    small = "small"
+    base = "base"
+
+
+class SplitName(StrEnum):
+    """Which held-out item is the target."""
+
+    valid = "valid"
+    test = "test"
+
+
+def train(
+    data: DataPath,
+    name: Annotated[str, typer.Option(help="name of the bundle")],
+    preset: Annotated[PresetName, typer.Option(help="sizes and schedules")] = PresetName.small,
+    out: Annotated[Path, typer.Option(help="folder of bundles; the result is OUT/NAME/VERSION")] = Path("bundles"),
+    work: Annotated[Path | None, typer.Option(help="checkpoints; default runs/NAME")] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="discard an unfinished run instead of resuming it")] = False,
+    flat: Annotated[bool, typer.Option("--flat", help="write OUT/NAME itself, replacing it, without versions")] = False,
+    embedder: Annotated[str | None, typer.Option(help="minilm, tfidf, or the path of a model")] = None,
+    device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
+    bf16: Annotated[bool, typer.Option("--bf16/--fp32", help="precision of matrix products in training")] = True,
+    seed: Annotated[int, typer.Option(help="of everything random")] = 0,
+    data_format: FormatOption = FormatName.auto,
+    json_file: JsonOption = None,
+) -> None:
+    """Train, distil, export, evaluate and publish a bundle from interactions."""
+    from training.embeddings import default_embedder
+    from training.evaluate import print_results
+    from training.loop import Runtime
+    from training.pipeline import Plan
+    from training.pipeline import train as run
+    from training.presets import PRESETS
+
+    work = work or Path("runs") / name
+    if fresh:
+        shutil.rmtree(work, ignore_errors=True)
+    plan = Plan(
+        preset=PRESETS[preset],
+        name=name,
+        out=out,
+        work=work,
+        embedder=embedder or default_embedder(),
+        runtime=Runtime(device=device, bf16=bf16, seed=seed),
+        flat=flat,
+    )
+    destination, results = run(_load(data, data_format), plan, console)
+    print_results(results, console)
+    _write_json(json_file, results.model_dump_json(indent=1))
+    console.print(f"published {destination}; serve it: tandem serve --bundle {destination}")
+
+
+def evaluate(
+    bundle: Annotated[Path, typer.Argument(help="folder of a bundle")],
+    data: DataOption,
+    split: Annotated[SplitName, typer.Option(help="which held-out item is the target")] = SplitName.test,
+    json_file: JsonOption = None,
+    data_format: FormatOption = FormatName.auto,
+) -> None:
+    """Measure every model and ensemble of a bundle: both protocols, intervals, categories."""
+    from models.bundle import Bundle
+    from training.evaluate import evaluate as run
+    from training.evaluate import print_results
+
+    results = run(Bundle.open(bundle), _load(data, data_format), split.value, console)
+    print_results(results, console)
+    _write_json(json_file, results.model_dump_json(indent=1))
+
+
+def categorize(
+    data: DataPath,
+    split: Annotated[SplitName, typer.Option(help="which held-out item is the target")] = SplitName.test,
+    json_file: JsonOption = None,
+    data_format: FormatOption = FormatName.auto,
+) -> None:
+    """Count how many held-out items are memorization or generalization of training transitions."""
+    from models.categories import categorize as run
+    from training.index_build import build_index
+
+    dataset = _load(data, data_format)
+    index = build_index(dataset.training_sequences(), dataset.num_items)
+    instances = dataset.instances(split.value)
+    counts = run(index, instances.histories, instances.targets).counts()
+    for label, count in counts.items():
+        console.print(f"{label:>20} {count:>9,} {count / max(1, counts['n']):>7.2%}")
+    _write_json(json_file, json.dumps(counts, indent=1))
+
+
+def demo_data(
+    out: Annotated[Path, typer.Argument(help="folder to write")],
+    items: Annotated[int, typer.Option(help="size of the catalogue")] = 3000,
+    users: Annotated[int, typer.Option(help="number of sequences")] = 8000,
+    seed: Annotated[int, typer.Option(help="the same seed gives the same files")] = 0,
+) -> None:
+    """Write the synthetic demo catalogue: items.parquet and interactions.parquet."""
+    from training.data.demo import write_demo
+
+    write_demo(out, items=items, users=users, seed=seed)
+    console.print(f"wrote {items:,} items and {users:,} users to {out}; train on it: tandem train {out} --name demo")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the offline commands to `app`."""
+    app.command()(train)
+    app.command()(evaluate)
+    app.command()(categorize)
+    app.command("demo-data")(demo_data)
+
+
+def _load(data: Path, data_format: FormatName) -> "Dataset":
+    from training.data.dataset import load_dataset
+    from training.data.options import ReadOptions
+
+    return load_dataset(data, ReadOptions(format=data_format.value))
+
+
+def _write_json(path: Path | None, text: str) -> None:
+    if path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text + "\n")

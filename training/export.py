@@ -1,0 +1,102 @@
+"""Networks to ONNX: one graph a model, with the catalogue and the masks as inputs (DESIGN section 3).
+
+A catalogue of another size runs on the same generative graph; nothing of it is baked in but the number of levels.
+"""
+
+import logging
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.export import Dim
+
+from models.indicators import Ranked
+from models.networks.beam import Level, TigerBeam
+from models.networks.sid_mlp import SidMlpBeam
+from models.networks.topk import SASRecTopK
+from models.trie import Trie
+
+OPSET = 23  # the first with Attention and RMSNormalization as single operators
+GENERATED = ("items", "scores")
+
+
+class _Flat(nn.Module):
+    """A beam search whose inputs are plain tensors in the order of the graph's contract."""
+
+    def __init__(self, search: TigerBeam | SidMlpBeam, levels: int) -> None:
+        super().__init__()
+        self.search, self.levels = search, levels
+
+    def forward(self, history: Tensor, item_codes: Tensor, leaf_item: Tensor, *tables: Tensor) -> tuple[Tensor, Tensor]:
+        """`tables` holds start, code, span and allowed of level 0, then of level 1, and so on."""
+        levels = [Level(*tables[4 * t : 4 * t + 4]) for t in range(self.levels)]
+        return self.search(history, item_codes, leaf_item, levels)  # type: ignore[no-any-return]
+
+
+def level_tensors(trie: Trie, allowed: NDArray[np.bool_]) -> list[Level]:
+    """The trie and the item mask `allowed` [B, N + 1] as inputs of a beam search in PyTorch."""
+    masks = trie.node_masks(allowed)
+    tables = {name: torch.from_numpy(table) for name, table in trie.tables().items()}
+    return [
+        Level(tables[f"start_{t}"], tables[f"code_{t}"], tables[f"span_{t}"], torch.from_numpy(masks[t]))
+        for t in range(trie.levels)
+    ]
+
+
+def export_generative(search: TigerBeam | SidMlpBeam, trie: Trie, item_codes: Tensor, path: Path) -> None:
+    """Write a beam search as an ONNX graph."""
+    batch, length = Dim("batch"), Dim("length")
+    levels = level_tensors(trie, np.ones((2, trie.items + 1), dtype=np.bool_))
+    arguments: list[Tensor] = [torch.ones(2, 3, dtype=torch.int64), item_codes, torch.from_numpy(trie.leaf_item)]
+    names = ["history", "item_codes", "leaf_item"]
+    shapes: list[dict[int, Any]] = [{0: batch, 1: length}, {0: Dim("table")}, {0: Dim("leaves")}]
+    for t, level in enumerate(levels):
+        arguments += list(level)
+        names += [f"start_{t}", f"code_{t}", f"span_{t}", f"allowed_{t}"]
+        # The last level's nodes are the leaves, yet each table keeps a size of its own: nothing relies on it.
+        start = {} if t == 0 else {0: Dim(f"starts_{t}")}
+        nodes = Dim(f"nodes_{t}")
+        shapes += [start, {0: nodes}, {0: Dim(f"fan_out_{t}")}, {0: batch, 1: nodes}]
+    _export(_Flat(search, len(levels)), arguments, names, (*shapes[:3], tuple(shapes[3:])), GENERATED, path)
+
+
+def export_sasrec(network: SASRecTopK, path: Path) -> None:
+    """Write SASRec's top-k as an ONNX graph."""
+    batch = Dim("batch")
+    items = network.network.config.items
+    arguments = [torch.ones(2, 3, dtype=torch.int64), torch.ones(2, items + 1, dtype=torch.bool)]
+    longest = network.network.config.max_history
+    shapes = ({0: batch, 1: Dim("length", max=longest)}, {0: batch})
+    _export(network, arguments, ["history", "allowed"], shapes, Ranked._fields, path)
+
+
+def _export(
+    module: nn.Module,
+    arguments: Sequence[Tensor],
+    inputs: Sequence[str],
+    shapes: tuple[Any, ...],
+    outputs: Sequence[str],
+    path: Path,
+) -> None:
+    module.eval().to("cpu")
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # the exporter warns about its own internals
+        program = torch.onnx.export(
+            module,
+            tuple(arguments),
+            input_names=list(inputs),
+            output_names=list(outputs),
+            dynamic_shapes=shapes,
+            opset_version=OPSET,
+            dynamo=True,
+            optimize=True,
+            verbose=False,
+        )
+    assert program is not None
+    program.save(path, external_data=False)

@@ -1,0 +1,64 @@
+"""Fits the ensemble: which weight, or which indicator with which k and tau, has the best validation NDCG@10.
+
+The grids are those of arXiv 2603.19809 and its code. Only validation lists are seen here.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.bundle import Bundle
+from models.ensemble import Aligned, EnsembleParameters, align, fuse, weight
+from models.indicators import INDICATORS, IndicatorName
+from training.data.dataset import Instances
+from training.lists import Lists, indicator_values
+from training.metrics import Ranks, ndcg, ranks
+
+ALPHAS = np.linspace(0.0, 1.0, 11)
+KS = (1.0, 5.0, 9.0, 13.0, 17.0, 21.0, 25.0)
+TAUS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
+
+
+def fit_ensemble(bundle: Bundle, generative: str, lists: Lists, instances: Instances) -> EnsembleParameters:
+    """The parameters of the ensemble of SASRec and the named generative model.
+
+    The result is adaptive, with the best fixed weight beside it as `alpha`.
+    """
+    aligned = align(lists.ranked[:2], lists.generated[generative])
+    values = {name: indicator_values(bundle, name, lists, instances) for name in INDICATORS}
+
+    def score(parameters: EnsembleParameters, indicator: NDArray[np.float64]) -> float:
+        return float(ndcg(mixture_ranks(aligned, weight(parameters, indicator), instances.targets), 10).mean())
+
+    fixed = [EnsembleParameters(mode="fixed", alpha=float(alpha)) for alpha in ALPHAS]
+    best = max(fixed, key=lambda parameters: score(parameters, values["msp"]))
+    adaptive = [
+        EnsembleParameters(mode="adaptive", alpha=best.alpha, indicator=name, k=k, tau=tau)
+        for name in INDICATORS
+        for k in KS
+        for tau in TAUS
+    ]
+    return max(adaptive, key=lambda parameters: score(parameters, values[parameters.indicator]))
+
+
+def mixture_ranks(aligned: Aligned, alpha: NDArray[np.floating], targets: NDArray[np.integer]) -> Ranks:
+    """Ranks [n] of the targets as `fuse` would order them, 0 where absent, without sorting anything."""
+    scores = aligned.mixture(alpha)
+    is_target = aligned.items == np.asarray(targets)[:, None]
+    place = is_target.argmax(axis=1)[:, None]
+    own = np.take_along_axis(scores, place, axis=1)
+    before = (scores > own) | ((scores == own) & (np.arange(scores.shape[1]) < place))
+    return np.where(is_target.any(axis=1), before.sum(axis=1) + 1, 0)
+
+
+def ensemble_ranks(
+    parameters: EnsembleParameters,
+    generative: str,
+    lists: Lists,
+    indicators: Mapping[IndicatorName, NDArray[np.float64]],
+    targets: NDArray[np.integer],
+) -> Ranks:
+    """Ranks [n] of the targets in the fused lists, through the code path of the service."""
+    alpha = weight(parameters, indicators[parameters.indicator])
+    return ranks(fuse(lists.ranked[:2], lists.generated[generative], alpha).items, targets)

@@ -1,0 +1,76 @@
+"""The ranked lists that a bundle's own graphs give to evaluation instances.
+
+What is measured here is what is served: the same ONNX graphs, masks and trie as in the service.
+"""
+
+import os
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import track
+
+from models.bundle import Bundle
+from models.graphs import Generated, Graphs
+from models.histories import allow_all_but
+from models.indicators import IndicatorName, Ranked, indicator
+from training.batches import history_batches
+from training.data.dataset import Instances
+
+Protocol = Literal["A", "B"]
+PROTOCOLS: Mapping[Protocol, str] = {"A": "history not masked", "B": "history masked"}
+BATCH = 8  # beyond this a TIGER batch gains nothing on a CPU
+
+
+@dataclass(frozen=True)
+class Lists:
+    """Answers to `n` instances in their order."""
+
+    ranked: Ranked  # SASRec
+    generated: Mapping[str, Generated]  # by generative graph
+
+
+def collect(graphs: Graphs, instances: Instances, protocol: Protocol, console: Console) -> Lists:
+    """Run every graph over all instances, one thread a core.
+
+    Protocol A lets a list repeat the history (the convention of MemGen, TIGER and SID-MLP); B masks it.
+    """
+    items = graphs.bundle.catalogue.size
+    names = [name for name in graphs.entries if name != "sasrec"]
+    batches = list(history_batches(instances.histories, BATCH))
+
+    def run(rows: NDArray[np.int64]) -> tuple[Ranked, list[Generated]]:
+        histories = [instances.histories[i] for i in rows]
+        allowed = allow_all_but(histories, items) if protocol == "B" else None
+        return graphs.rank(histories, allowed), [graphs.generate(name, histories, allowed) for name in names]
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        label = f"lists, protocol {protocol}"
+        answers = list(track(pool.map(run, batches), label, total=len(batches), console=console))
+    restore = np.argsort(np.concatenate(batches))
+    ranked = Ranked(*(np.concatenate(column)[restore] for column in zip(*(a[0] for a in answers), strict=True)))
+    generated = {
+        name: Generated(*(np.concatenate(c)[restore] for c in zip(*(a[1][i] for a in answers), strict=True)))
+        for i, name in enumerate(names)
+    }
+    return Lists(ranked, generated)
+
+
+def popular(bundle: Bundle, instances: Instances, protocol: Protocol, k: int = 10) -> NDArray[np.int64]:
+    """The `k` most popular items [n, k] for every instance, without its history under protocol B."""
+    order = np.argsort(-bundle.popularity[1:], kind="stable") + 1
+    if protocol == "A":
+        return np.tile(order[:k], (len(instances.targets), 1))
+    longest = max(map(len, instances.histories))
+    head = order[: k + longest]
+    return np.stack([head[~np.isin(head, history)][:k] for history in instances.histories])
+
+
+def indicator_values(bundle: Bundle, name: IndicatorName, lists: Lists, instances: Instances) -> NDArray[np.float64]:
+    """Values [n] of an indicator for these answers."""
+    rows = [bundle.transitions.row("forward", int(history[-1])) for history in instances.histories]
+    return indicator(name, lists.ranked, [row.neighbours[0] for row in rows])

@@ -1,0 +1,221 @@
+"""The one training loop: epochs, learning-rate schedule, early stopping, checkpoints, resume and progress.
+
+A run that is interrupted and started again continues after its last finished epoch. On a CPU it ends with the
+weights of an uninterrupted run: batches depend only on the seed and the epoch, and the state of the random generator
+that drives dropout is saved.
+"""
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from models.errors import TrainingError
+
+Batch = TypeVar("Batch")
+
+
+@dataclass(frozen=True)
+class FitOptions:
+    """How a network is trained."""
+
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    weight_decay: float = 0.0
+    betas: tuple[float, float] = (0.9, 0.999)
+    warmup_steps: int = 0
+    cosine: bool = True  # decay to 0 over all epochs after the warm-up; else constant
+    clip: float = 1.0
+    patience: int = 10  # evaluations without a better validation score before stopping
+    evaluate_every: int = 1  # epochs
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """Where a network is trained."""
+
+    device: str = "cpu"
+    bf16: bool = True
+    seed: int = 0
+
+    @contextmanager
+    def forward_pass(self) -> Iterator[None]:
+        """bf16 matrix products where asked for; weights and sums stay in float32."""
+        on_cpu = torch.device(self.device).type == "cpu"
+        with ExitStack() as stack:
+            stack.enter_context(torch.autocast(torch.device(self.device).type, dtype=torch.bfloat16, enabled=self.bf16))
+            if on_cpu:  # the fused kernel's backward pass is slow for few queries: 24 % of a TIGER step
+                stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+            yield
+
+
+@dataclass
+class FitReport:
+    """What came out of a run; the network is left with its best weights."""
+
+    name: str
+    best_score: float = -math.inf
+    best_epoch: int = 0
+    epochs: int = 0
+    seconds: float = 0.0
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+def fit(
+    name: str,
+    network: nn.Module,
+    options: FitOptions,
+    runtime: Runtime,
+    *,
+    epoch_batches: Callable[[np.random.Generator], Sequence[Batch]],
+    loss: Callable[[Batch], Tensor],
+    validate: Callable[[], float],
+    directory: Path,
+    console: Console,
+) -> FitReport:
+    """Train `network` (already on its device) and leave it with the weights of the best validation score.
+
+    Raises:
+        TrainingError: the loss is not finite, or the checkpoint in `directory` belongs to another configuration.
+    """
+    steps_an_epoch = len(epoch_batches(np.random.default_rng((runtime.seed, 0))))
+    parameters = [p for p in network.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(
+        parameters, lr=options.learning_rate, betas=options.betas, weight_decay=options.weight_decay
+    )
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, _schedule(options, steps_an_epoch * options.epochs))
+    checkpoint = _Checkpoint(directory / f"{name}.pt", options, runtime)
+    torch.manual_seed(runtime.seed)
+    report = checkpoint.resume(name, network, optimizer, scheduler)
+    with _progress(console) as progress:
+        task = progress.add_task(name, total=options.epochs * steps_an_epoch, score="")
+        progress.update(task, completed=report.epochs * steps_an_epoch)
+        while report.epochs < options.epochs and not _exhausted(report, options):
+            started = time.perf_counter()
+            mean_loss = 0.0
+            network.train()
+            batches = epoch_batches(np.random.default_rng((runtime.seed, report.epochs)))
+            for batch in batches:
+                with runtime.forward_pass():
+                    value = loss(batch)
+                optimizer.zero_grad(set_to_none=True)
+                value.backward()  # type: ignore[no-untyped-call]
+                nn.utils.clip_grad_norm_(parameters, options.clip)
+                optimizer.step()
+                scheduler.step()
+                mean_loss += value.item() / len(batches)
+                progress.advance(task)
+            report.epochs += 1
+            if not math.isfinite(mean_loss):
+                raise TrainingError(
+                    f"the loss of {name} must stay finite, got {mean_loss} in epoch {report.epochs}. "
+                    "Lower the learning rate or train without --bf16."
+                )
+            entry = {"epoch": float(report.epochs), "loss": mean_loss}
+            if report.epochs % options.evaluate_every == 0 or report.epochs == options.epochs:
+                network.eval()
+                with torch.inference_mode(), runtime.forward_pass():
+                    entry["score"] = validate()
+                if entry["score"] > report.best_score:
+                    report.best_score, report.best_epoch = entry["score"], report.epochs
+                    checkpoint.keep_best(network)
+                progress.update(task, score=f"N@10 {entry['score']:.4f}, best {report.best_score:.4f}")
+            entry["seconds"] = time.perf_counter() - started
+            report.seconds += entry["seconds"]
+            report.history.append(entry)
+            checkpoint.save(network, optimizer, scheduler, report)
+    checkpoint.restore_best(network)
+    network.eval()
+    console.print(
+        f"{name}: best validation N@10 {report.best_score:.4f} at epoch {report.best_epoch} of {report.epochs}, "
+        f"{report.seconds / 60:.1f} min"
+    )
+    return report
+
+
+def _schedule(options: FitOptions, total: int) -> Callable[[int], float]:
+    def factor(step: int) -> float:
+        if step < options.warmup_steps:
+            return (step + 1) / options.warmup_steps
+        if not options.cosine:
+            return 1.0
+        done = (step - options.warmup_steps) / max(1, total - options.warmup_steps)
+        return 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+
+    return factor
+
+
+def _exhausted(report: FitReport, options: FitOptions) -> bool:
+    return report.epochs - report.best_epoch >= options.patience * options.evaluate_every and report.best_epoch > 0
+
+
+def _progress(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description:>12}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[score]}"),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=console,
+    )
+
+
+class _Checkpoint:
+    """The state of a run on disk, written whole after every epoch."""
+
+    def __init__(self, path: Path, options: FitOptions, runtime: Runtime) -> None:
+        self.path, self.best_path = path, path.with_suffix(".best.pt")
+        self.configuration = json.dumps({**asdict(options), **asdict(runtime)}, sort_keys=True)
+
+    def save(self, network: nn.Module, optimizer: Any, scheduler: Any, report: FitReport) -> None:
+        state = {
+            "configuration": self.configuration,
+            "network": network.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "scheduler": scheduler.state_dict(),
+            "random": torch.get_rng_state(),
+            "report": asdict(report),
+        }
+        _write(self.path, state)
+
+    def keep_best(self, network: nn.Module) -> None:
+        _write(self.best_path, network.state_dict())
+
+    def restore_best(self, network: nn.Module) -> None:
+        network.load_state_dict(torch.load(self.best_path, weights_only=True))
+
+    def resume(self, name: str, network: nn.Module, optimizer: Any, scheduler: Any) -> FitReport:
+        if not self.path.exists():
+            return FitReport(name)
+        state = torch.load(self.path, weights_only=True)
+        if state["configuration"] != self.configuration:
+            raise TrainingError(
+                f"{self.path} belongs to a run with another configuration ({state['configuration']}). "
+                "Train with the same options, or with --fresh, or into another --work folder."
+            )
+        network.load_state_dict(state["network"])
+        optimizer.load_state_dict(state["optimizer"])
+        scheduler.load_state_dict(state["scheduler"])
+        torch.set_rng_state(state["random"])
+        return FitReport(**state["report"])
+
+
+def _write(path: Path, state: object) -> None:
+    """Write beside the file and rename, so that a kill in the middle leaves the old file whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    torch.save(state, partial)
+    partial.replace(path)

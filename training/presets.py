@@ -1,0 +1,85 @@
+"""The one dial: `tiny` for tests (seconds), `small` for two CPU cores (an hour), `base` for the papers' sizes (a GPU).
+
+`base` follows TIGER of arXiv 2603.19809 (its config.yaml) and SID-MLP of arXiv 2605.12617; SASRec is the recipe of the
+independent Beauty reproduction with full cross-entropy: 2 blocks, d 64, 1 head, dropout .2, Adam (.9, .98) at 1e-3.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from models.networks.sasrec import SASRecConfig
+from models.networks.sid_mlp import SidMlpConfig
+from models.networks.tiger import TigerConfig
+from training.loop import FitOptions
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Sizes and schedules of a whole training run."""
+
+    name: str
+    codebooks: int  # levels without the collision digit
+    codebook_size: int
+    restarts: int  # of k-means
+    width: int  # beams and list length
+    sasrec: dict[str, Any]  # SASRecConfig without `items`
+    tiger: TigerConfig
+    sid_mlp: SidMlpConfig
+    fit_sasrec: FitOptions
+    fit_tiger: FitOptions
+    fit_sid_mlp: FitOptions
+
+    def sasrec_config(self, items: int) -> SASRecConfig:
+        """SASRec's configuration for a catalogue of `items`."""
+        return SASRecConfig(items=items, **self.sasrec)
+
+
+def _sasrec(epochs: int, patience: int = 10) -> FitOptions:
+    return FitOptions(epochs, 256, 1e-3, betas=(0.9, 0.98), cosine=False, patience=patience)
+
+
+_BASE_TIGER = TigerConfig()
+
+BASE = Preset(
+    name="base",
+    codebooks=3,
+    codebook_size=256,
+    restarts=10,
+    width=50,
+    sasrec={"d_model": 64, "layers": 2, "heads": 1, "d_ff": 256, "dropout": 0.2, "max_history": 50},
+    tiger=_BASE_TIGER,
+    sid_mlp=SidMlpConfig(),
+    fit_sasrec=_sasrec(100),
+    fit_tiger=FitOptions(150, 256, 3e-3, weight_decay=0.05, warmup_steps=10_000, patience=20),
+    fit_sid_mlp=FitOptions(300, 512, 5e-4, weight_decay=1e-4, patience=20, evaluate_every=5),
+)
+
+SMALL = replace(
+    BASE,
+    name="small",
+    restarts=5,
+    tiger=replace(_BASE_TIGER, d_ff=512, heads=4, d_kv=32, encoder_layers=3, decoder_layers=3),
+    sid_mlp=SidMlpConfig(heads=4, head_size=32, d_ff=256, hidden=256, dropout=0.1),
+    fit_sasrec=_sasrec(60),
+    fit_tiger=FitOptions(30, 256, 2e-3, weight_decay=0.05, warmup_steps=300, patience=4, evaluate_every=3),
+    fit_sid_mlp=FitOptions(60, 512, 1e-3, weight_decay=1e-4, patience=4, evaluate_every=5),
+)
+
+TINY = replace(
+    SMALL,
+    name="tiny",
+    codebooks=2,
+    codebook_size=16,
+    restarts=1,
+    width=20,
+    sasrec={"d_model": 16, "layers": 1, "heads": 1, "d_ff": 32, "dropout": 0.1, "max_history": 20},
+    tiger=TigerConfig(
+        levels=3, codebook_size=16, d_model=16, d_ff=32, heads=2, d_kv=8, encoder_layers=1, decoder_layers=1
+    ),
+    sid_mlp=SidMlpConfig(heads=2, head_size=8, d_ff=32, hidden=32, dropout=0.1),
+    fit_sasrec=_sasrec(2),
+    fit_tiger=FitOptions(2, 64, 2e-3),
+    fit_sid_mlp=FitOptions(2, 64, 2e-3),
+)
+
+PRESETS = {preset.name: preset for preset in (TINY, SMALL, BASE)}

@@ -1,0 +1,139 @@
+"""Writing a bundle: networks become graphs, everything gets a checksum, and the result appears in one rename."""
+
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from models.bundle import (
+    ITEMS,
+    MANIFEST,
+    POPULARITY,
+    TOKENIZER,
+    TRANSITIONS,
+    Bundle,
+    GraphEntry,
+    Manifest,
+    describe_files,
+)
+from models.catalogue import Catalogue
+from models.ensemble import EnsembleParameters
+from models.networks.beam import TigerBeam
+from models.networks.sasrec import SASRec
+from models.networks.sid_mlp import SidMlp, SidMlpBeam
+from models.networks.tiger import Tiger
+from models.networks.topk import SASRecTopK
+from models.transitions import TransitionIndex
+from models.trie import Trie
+from training.export import export_generative, export_sasrec
+from training.tokenizer import ResidualKMeans
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Everything a bundle is made of."""
+
+    name: str
+    catalogue: Catalogue
+    codebook_size: int
+    tokenizer: ResidualKMeans
+    transitions: TransitionIndex
+    popularity: NDArray[np.int64]
+    sasrec: SASRec
+    tiger: Tiger
+    student: SidMlp
+    width: int  # beams, and SASRec's top-k: the lists that the ensemble fuses have one length
+
+
+def stage(parts: Parts, training: Mapping[str, Any], version: int, directory: Path) -> None:
+    """Write the bundle into `directory`, with default ensembles and no metrics yet."""
+    (directory / "checkpoints").mkdir(parents=True)
+    parts.catalogue.save(directory / ITEMS)
+    parts.tokenizer.save(directory / TOKENIZER)
+    parts.transitions.save(directory / TRANSITIONS)
+    np.savez_compressed(directory / POPULARITY, counts=parts.popularity)
+    _save_checkpoints(parts, directory / "checkpoints")
+    manifest = Manifest(
+        name=parts.name,
+        version=version,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        items=parts.catalogue.size,
+        levels=parts.catalogue.codes.shape[1],
+        codebook_size=parts.codebook_size,
+        graphs=_export(parts, directory),
+        ensembles={name: EnsembleParameters(mode="fixed") for name in ("tiger", "sid_mlp")},
+        metrics={},
+        training=training,
+        files={},
+    )
+    write_manifest(directory, manifest)
+
+
+def write_manifest(directory: Path, manifest: Manifest) -> None:
+    """Write `manifest.json` with fresh checksums of all files beside it."""
+    complete = manifest.model_copy(update={"files": describe_files(directory)})
+    (directory / MANIFEST).write_text(complete.model_dump_json(indent=2) + "\n")
+
+
+def publish(staged: Path, destination: Path) -> None:
+    """Check that a staged bundle opens, then move it to its place in one rename."""
+    Bundle.open(staged)
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    # Beside the destination first: a rename is atomic only inside one file system.
+    beside = Path(tempfile.mkdtemp(prefix=".staged-", dir=destination.parent))
+    shutil.copytree(staged, beside, dirs_exist_ok=True)
+    beside.chmod(0o755)
+    beside.rename(destination)
+
+
+def next_version(folder: Path) -> int:
+    """One more than the highest numbered version in `folder`."""
+    return 1 + max((int(child.name) for child in folder.glob("*") if child.name.isdigit()), default=0)
+
+
+def parameter_count(network: nn.Module) -> int:
+    """Number of trained weights."""
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def _export(parts: Parts, directory: Path) -> dict[str, GraphEntry]:
+    trie, codes = Trie.build(parts.catalogue.codes), torch.from_numpy(parts.catalogue.codes)
+    beams = TigerBeam(parts.tiger, parts.width)
+    student = SidMlpBeam(parts.tiger.encoder, parts.student, parts.width)
+    export_sasrec(SASRecTopK(parts.sasrec, parts.width), directory / "sasrec.onnx")
+    export_generative(beams, trie, codes, directory / "tiger.onnx")
+    export_generative(student, trie, codes, directory / "sid_mlp.onnx")
+
+    def entry(name: str, history: int, network: nn.Module, normalisation: str) -> GraphEntry:
+        return GraphEntry.model_validate(
+            {
+                "file": f"{name}.onnx",
+                "max_history": history,
+                "width": parts.width,
+                "parameters": parameter_count(network),
+                "normalisation": normalisation,
+            }
+        )
+
+    longest = parts.tiger.config.max_history
+    return {
+        "sasrec": entry("sasrec", parts.sasrec.config.max_history, parts.sasrec, "catalogue"),
+        "tiger": entry("tiger", longest, parts.tiger, "children" if beams.renormalised else "vocabulary"),
+        "sid_mlp": entry("sid_mlp", longest, parts.student, "children" if student.renormalised else "vocabulary"),
+    }
+
+
+def _save_checkpoints(parts: Parts, directory: Path) -> None:
+    for name, network in (("sasrec", parts.sasrec), ("tiger", parts.tiger), ("sid_mlp", parts.student)):
+        weights: dict[str, Tensor] = {key: value.contiguous().cpu() for key, value in network.state_dict().items()}
+        configuration = {key: str(value) for key, value in asdict(network.config).items()}
+        save_file(weights, directory / f"{name}.safetensors", metadata=configuration)

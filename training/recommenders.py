@@ -1,0 +1,128 @@
+"""Trains the three recommenders: SASRec, TIGER, and SID-MLP from TIGER."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from rich.console import Console
+from torch import Tensor
+
+from models.networks.beam import TigerBeam
+from models.networks.sasrec import SASRec, SASRecConfig
+from models.networks.sid_mlp import SidMlp, SidMlpBeam, SidMlpConfig
+from models.networks.tiger import Tiger, TigerConfig
+from training.batches import PrefixExamples, sequence_batches
+from training.data.dataset import Dataset
+from training.distillation import Distillation, TeacherStates
+from training.loop import FitOptions, FitReport, Runtime, fit
+from training.validation import beam_validator, sample, sasrec_validator
+
+VALIDATION_BEAMS = 20
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """What every training run shares."""
+
+    dataset: Dataset
+    runtime: Runtime
+    directory: Path  # checkpoints
+    console: Console
+
+    @property
+    def sequences(self) -> Sequence[NDArray[np.int32]]:
+        """Training sequences: without each user's last two items."""
+        return self.dataset.training_sequences()
+
+
+def train_sasrec(shop: Workshop, config: SASRecConfig, options: FitOptions) -> tuple[SASRec, FitReport]:
+    """SASRec with full-softmax cross-entropy at every position."""
+    device = shop.runtime.device
+    torch.manual_seed(shop.runtime.seed)
+    network = SASRec(config).to(device)
+    sequences = shop.sequences
+
+    def loss(batch: tuple[Tensor, Tensor]) -> Tensor:
+        history, targets = batch[0].to(device), batch[1].to(device)
+        real = targets > 0
+        return F.cross_entropy(network.logits(network.hidden(history)[real]).float(), targets[real] - 1)
+
+    report = fit(
+        "sasrec",
+        network,
+        options,
+        shop.runtime,
+        epoch_batches=lambda random: sequence_batches(sequences, config.max_history, options.batch_size, random),
+        loss=loss,
+        validate=sasrec_validator(network, shop.dataset.instances("valid"), device),
+        directory=shop.directory,
+        console=shop.console,
+    )
+    return network.cpu(), report
+
+
+def train_tiger(
+    shop: Workshop, codes: NDArray[np.int64], config: TigerConfig, options: FitOptions
+) -> tuple[Tiger, FitReport]:
+    """TIGER on every prefix of the training sequences; `codes` are semantic ids [N + 1, D]."""
+    device = shop.runtime.device
+    torch.manual_seed(shop.runtime.seed)
+    network = Tiger(config).to(device)
+    item_codes = torch.from_numpy(codes).to(device)
+    examples = PrefixExamples.of(shop.sequences, config.max_history)
+
+    def loss(rows: NDArray[np.int64]) -> Tensor:
+        history, targets = (tensor.to(device) for tensor in examples.take(rows))
+        logits = network(history, targets, item_codes).float()
+        return F.cross_entropy(logits.flatten(0, 1), network.code_tokens(item_codes[targets]).flatten())
+
+    instances = sample(shop.dataset.instances("valid"), shop.runtime.seed)
+    report = fit(
+        "tiger",
+        network,
+        options,
+        shop.runtime,
+        epoch_batches=lambda random: examples.epoch(options.batch_size, random),
+        loss=loss,
+        validate=beam_validator(TigerBeam(network, VALIDATION_BEAMS), config.max_history, item_codes, instances),
+        directory=shop.directory,
+        console=shop.console,
+    )
+    return network.cpu(), report
+
+
+def distil_sid_mlp(
+    shop: Workshop, teacher: Tiger, codes: NDArray[np.int64], config: SidMlpConfig, options: FitOptions
+) -> tuple[SidMlp, FitReport]:
+    """SID-MLP from a trained TIGER (METHODS of arXiv 2605.12617: KL to the teacher's logits plus cross-entropy)."""
+    device = shop.runtime.device
+    torch.manual_seed(shop.runtime.seed)
+    teacher = teacher.to(device).eval()
+    student = SidMlp(teacher.config, config).to(device)
+    item_codes = torch.from_numpy(codes).to(device)
+    examples = PrefixExamples.of(shop.sequences, teacher.config.max_history)
+    states = TeacherStates.extract(teacher, examples, item_codes, shop.runtime, shop.console)
+    distillation = Distillation(teacher, student, states)
+
+    def validate() -> float:
+        search = SidMlpBeam(teacher.encoder, student, VALIDATION_BEAMS).eval()
+        return beam_validator(search, teacher.config.max_history, item_codes, instances)()
+
+    instances = sample(shop.dataset.instances("valid"), shop.runtime.seed)
+    report = fit(
+        "sid_mlp",
+        student,
+        options,
+        shop.runtime,
+        epoch_batches=lambda random: examples.epoch(options.batch_size, random),
+        loss=distillation.loss,
+        validate=validate,
+        directory=shop.directory,
+        console=shop.console,
+    )
+    teacher.cpu()
+    return student.cpu(), report
