@@ -1,0 +1,1 @@
+"""Readers that turn interaction files into one `Dataset`, and the synthetic demo catalogue."""
