@@ -1,0 +1,104 @@
+"""From the lists of the sources to one ranking: pure functions of one request."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.ensemble import EnsembleParameters, fuse, weight
+from models.graphs import Generated
+from models.indicators import IndicatorName, Ranked, indicator
+from models.transitions import Row
+from service.variants import SASREC
+
+Allowed = NDArray[np.bool_]
+
+POPULARITY = "popularity"
+TRANSITIONS = "transitions"
+
+
+class SourceList(NamedTuple):
+    """What one source answered, best first."""
+
+    items: Sequence[int]
+    scores: Sequence[float]
+
+    @classmethod
+    def of(cls, items: NDArray[np.int64], scores: NDArray[np.floating]) -> "SourceList":
+        """The filled slots of a list of one request, [1, K]."""
+        real = items[0] > 0
+        return cls(items[0][real].tolist(), scores[0][real].tolist())
+
+
+class Candidates(NamedTuple):
+    """A ranking, and what it was made from."""
+
+    ranking: SourceList
+    sources: Mapping[str, SourceList]
+    """The lists that went into the ranking; popularity is implied for an item that none of them holds."""
+    indicator: tuple[IndicatorName, float] | None = None
+    alpha: float | None = None
+    fallback: str | None = None
+    """What the ranking comes from when it is not what the variant asks for."""
+
+
+def single(name: str, answer: Ranked | Generated, *, fallback: bool) -> Candidates:
+    """The list of one graph as it is; `fallback`: the other graph of an ensemble failed."""
+    ranking = SourceList.of(answer.items, answer.scores)
+    return Candidates(ranking, {name: ranking}, fallback=name if fallback else None)
+
+
+def ensemble(ranked: Ranked, name: str, generated: Generated, parameters: EnsembleParameters, last: Row) -> Candidates:
+    """SASRec's list and that of generative graph `name`, fused; `last` are the transitions of the last history item."""
+    value = indicator(parameters.indicator, ranked, [last.neighbours[0]])
+    alpha = weight(parameters, value)
+    fused = fuse((ranked.items, ranked.scores), (generated.items, generated.scores), alpha)
+    return Candidates(
+        ranking=SourceList.of(fused.items, fused.scores),
+        sources={
+            SASREC: SourceList.of(ranked.items, ranked.scores),
+            name: SourceList.of(generated.items, generated.scores),
+        },
+        indicator=(parameters.indicator, float(value[0])),
+        alpha=float(alpha[0]),
+    )
+
+
+def successors(last: Row, allowed: Allowed) -> Candidates:
+    """What followed the last item in training, nearest first, then most often; scores are counts at that distance."""
+    counts: dict[int, int] = {}
+    for neighbours, times in zip(last.neighbours, last.counts, strict=True):
+        for at in np.argsort(-times, kind="stable").tolist():
+            item = int(neighbours[at])
+            if allowed[item]:
+                counts.setdefault(item, int(times[at]))
+    ranking = SourceList(list(counts), list(map(float, counts.values())))
+    return Candidates(ranking, {TRANSITIONS: ranking}, fallback=TRANSITIONS)
+
+
+class Popularity:
+    """The catalogue by the number of training interactions."""
+
+    def __init__(self, counts: NDArray[np.int64]) -> None:
+        """Take counts [N + 1]; position 0 is padding."""
+        self._counts = counts
+        self._order = np.argsort(-counts[1:], kind="stable") + 1
+        self._ranks = np.empty(len(counts), dtype=np.int64)
+        self._ranks[self._order] = np.arange(1, len(counts))
+
+    def best(self, allowed: Allowed, count: int, taken: Sequence[int] = ()) -> list[int]:
+        """The `count` most popular items that are allowed and not taken; fewer when there are no more."""
+        free = allowed.copy()
+        free[list(taken)] = False
+        found: list[int] = self._order[free[self._order]][:count].tolist()
+        return found
+
+    def candidates(self, allowed: Allowed, count: int) -> Candidates:
+        """The most popular items as the whole answer; scores are counts."""
+        items = self.best(allowed, count)
+        return Candidates(SourceList(items, self._counts[items].tolist()), {}, fallback=POPULARITY)
+
+    def entry(self, item: int) -> tuple[int, float]:
+        """The place of an item in the whole catalogue, from 1, and its training interactions."""
+        return int(self._ranks[item]), float(self._counts[item])

@@ -1,0 +1,239 @@
+"""One request, from its history to the answer.
+
+    history -> variant -> SASRec, generative graph and transition rows side by side -> indicator, ensemble -> top k
+            -> categories -> answer
+
+When a part is missing the answer comes from what is left (ensemble, one model, transitions, popularity) and says so.
+"""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import TypeVar
+
+import structlog
+
+from models.errors import BundleError, RequestError
+from models.graphs import Generated
+from models.histories import allow_all_but
+from models.indicators import Ranked
+from models.transitions import HOPS
+from service.answers import Chosen, Presenter, Task
+from service.batcher import Admission, Batcher
+from service.candidates import Allowed, Candidates, Popularity, ensemble, single, successors
+from service.engine import Engine, Lanes, Query
+from service.errors import DeadlineError, StoreUnavailableError, shown
+from service.experiments import assign
+from service.metrics import Metrics, Stages
+from service.schemas import RecommendRequest, RecommendResponse
+from service.settings import Settings
+from service.transition_cache import Fetched, TransitionCache
+from service.user_histories import UserHistories
+from service.variants import SASREC, Variant
+
+_NAMED = 5  # unknown items that a message lists
+_log = structlog.get_logger()
+GraphAnswer = TypeVar("GraphAnswer", Ranked, Generated)
+
+
+class Recommender:
+    """Answers requests from one engine."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        lanes: Lanes,
+        cache: TransitionCache,
+        histories: UserHistories,
+        settings: Settings,
+        metrics: Metrics,
+    ) -> None:
+        self.engine = engine
+        self.cache = cache
+        self.histories = histories
+        self._catalogue = engine.bundle.catalogue
+        self._lanes = lanes
+        self._settings = settings
+        self._metrics = metrics
+        self._admission = Admission(settings.queue_limit, metrics)
+        self._popularity = Popularity(engine.bundle.popularity)
+        self._presenter = Presenter(engine.bundle, self._popularity, settings.experiment_name)
+
+    async def recommend(self, request: RecommendRequest, request_id: str, stages: Stages) -> RecommendResponse:
+        """Answer one request.
+
+        Raises:
+            RequestError: the request breaks a rule that only the bundle or the settings know.
+            OverloadedError: too many requests are in flight.
+            DeadlineError: the deadline passed first.
+        """
+        self._check(request)
+        limit_s = (request.deadline_ms or self._settings.default_deadline_ms) / 1e3
+        task = Task(request, request_id, self._variant(request, request_id), time.monotonic() + limit_s, stages)
+        with self._admission.enter():
+            try:
+                async with asyncio.timeout(limit_s):
+                    response = await self._answer(task)
+            except (TimeoutError, DeadlineError) as error:
+                self._metrics.rejected.labels("deadline").inc()
+                raise DeadlineError(
+                    f"the answer was not ready within {limit_s * 1e3:g} ms; send a larger deadline_ms (at most "
+                    f"{self._settings.max_deadline_ms}), or try again when the service is less busy"
+                ) from error
+        self._count(response, stages)
+        return response
+
+    async def rehearse(self) -> None:
+        """Answer one request with every variant, so that the whole path is known to work, and warm, before the first.
+
+        Raises:
+            BundleError: a variant cannot answer.
+        """
+        for name, variant in self.engine.variants.items():
+            request = RecommendRequest(history=[self._catalogue.item_id(1)], variant=variant.name)
+            deadline = time.monotonic() + self._settings.max_deadline_ms / 1e3
+            response = await self._answer(Task(request, "rehearsal", variant, deadline, Stages()))
+            if response.fallback is not None:
+                raise BundleError(f"{self.engine.bundle.path} must answer with {name}, got {response.fallback} instead")
+
+    def _check(self, request: RecommendRequest) -> None:
+        limits = self._settings
+        for name, value, most in (
+            ("k", request.k, limits.max_k),
+            ("history", len(request.history or ()), limits.max_history),
+            ("deadline_ms", request.deadline_ms or 0, limits.max_deadline_ms),
+        ):
+            if value > most:
+                what = (
+                    f"{name} must hold at most {most} items" if name == "history" else f"{name} must be at most {most}"
+                )
+                raise RequestError(f"{what}, got {value}; the limit is the service's TANDEM_MAX_{name.upper()}")
+
+    def _variant(self, request: RecommendRequest, request_id: str) -> Variant:
+        variants = self.engine.variants
+        if request.variant is None:
+            unit = request.user_id or request_id
+            return variants[assign(self._settings.experiment_weights, self._settings.experiment_salt, unit)]
+        if request.variant not in variants:
+            raise RequestError(
+                f"variant must be one that {self.engine.bundle.identity} has the graphs for, {list(variants)}, "
+                f"got {request.variant!r}"
+            )
+        return variants[request.variant]
+
+    async def _answer(self, task: Task) -> RecommendResponse:
+        with task.stages.measure("history"):
+            task.history = await self._history(task)
+            allowed = self._allowed(task)
+        k = task.request.k
+        if not task.history or not allowed[1:].any():
+            candidates = self._popularity.candidates(allowed, k)
+            return self._presenter.response(task, candidates, Chosen.without_history(candidates.ranking.items))
+        candidates, context = await self._candidates(task, allowed)
+        items = list(candidates.ranking.items[:k])
+        items += self._popularity.best(allowed, k - len(items), taken=items)
+        rows = context | await self._rows(task, items)
+        if rows.degraded:
+            task.degraded.append("transition_index")
+        with task.stages.measure("categories"):
+            chosen = Chosen.after(items, task.history, rows)
+        return self._presenter.response(task, candidates, chosen)
+
+    async def _history(self, task: Task) -> list[int]:
+        """Item indexes of the given history, or of the user's stored one."""
+        request = task.request
+        if request.history is not None:
+            return self._indexes(request.history, strict=request.unknown_items == "error")
+        if request.user_id is None:
+            return []
+        try:
+            return self._indexes(await self.histories.read(request.user_id), strict=False)
+        except StoreUnavailableError:
+            task.degraded.append("user_history")
+            return []
+
+    def _indexes(self, item_ids: list[str], *, strict: bool) -> list[int]:
+        indexes = [self._catalogue.index_of(item_id) for item_id in item_ids]
+        if strict and None in indexes:
+            unknown = [item_id for item_id, index in zip(item_ids, indexes, strict=True) if index is None]
+            more = f" and {len(unknown) - _NAMED} more" if len(unknown) > _NAMED else ""
+            raise RequestError(
+                f"history must name items of {self.engine.bundle.identity}, got unknown "
+                f'{", ".join(map(shown, unknown[:_NAMED]))}{more}; leave them out, or send "unknown_items": "ignore"'
+            )
+        return [index for index in indexes if index is not None]
+
+    def _allowed(self, task: Task) -> Allowed:
+        """Which items [N + 1] the answer may hold."""
+        filters = task.request.filters
+        hidden = self._indexes(filters.exclude_item_ids, strict=False)
+        if task.request.exclude_seen:
+            hidden += task.history
+        allowed: Allowed = allow_all_but([hidden], self._catalogue.size)[0]
+        if filters.include_item_ids is not None:
+            only = allow_all_but([self._indexes(filters.include_item_ids, strict=False)], self._catalogue.size)[0]
+            allowed &= ~only
+        return allowed
+
+    async def _candidates(self, task: Task, allowed: Allowed) -> tuple[Candidates, Fetched]:
+        """The ranking, and the transition rows of the history's last items."""
+        query, variant, lanes = Query(task.history, allowed), task.variant, self._lanes
+        with task.stages.measure("inference"):
+            ranked, generated, context = await asyncio.gather(
+                self._ask(lanes.rank if variant.sasrec else None, query, task, "sasrec"),
+                self._ask(lanes.generate.get(variant.generative or ""), query, task, "generative"),
+                self._rows(task, task.history[-HOPS:]),
+            )
+        with task.stages.measure("fusion"):
+            return self._combine(task, allowed, ranked, generated, context), context
+
+    async def _ask(
+        self, lane: Batcher[Query, GraphAnswer] | None, query: Query, task: Task, stage: str
+    ) -> GraphAnswer | None:
+        """The answer of one graph; None when the variant does without it, or when it failed."""
+        if lane is None:
+            return None
+        try:
+            done = await lane.submit(query, task.deadline)
+        except DeadlineError:
+            raise
+        except Exception:  # whatever a graph dies of, the answer comes from what is left
+            _log.exception("graph failed", graph=lane.name, request_id=task.request_id)
+            self._metrics.graph_failures.labels(lane.name).inc()
+            task.degraded.append(lane.name)
+            return None
+        task.stages.add(stage, done.run_s)
+        task.stages.extend("queue", done.queue_s)
+        return done.answer
+
+    async def _rows(self, task: Task, items: Sequence[int]) -> Fetched:
+        with task.stages.measure("index"):
+            return await self.cache.fetch(items, task.deadline)
+
+    def _combine(
+        self, task: Task, allowed: Allowed, ranked: Ranked | None, generated: Generated | None, context: Fetched
+    ) -> Candidates:
+        """The best ranking that can be made from what the graphs answered."""
+        last = context.rows[task.history[-1]].forward
+        name = task.variant.generative or ""
+        if ranked is not None and generated is not None:
+            return ensemble(ranked, name, generated, self.engine.bundle.manifest.ensembles[name], last)
+        if ranked is not None:
+            return single(SASREC, ranked, fallback=task.variant.ensemble)
+        if generated is not None:
+            return single(name, generated, fallback=task.variant.ensemble)
+        followers = successors(last, allowed)
+        return followers if followers.ranking.items else self._popularity.candidates(allowed, task.request.k)
+
+    def _count(self, response: RecommendResponse, stages: Stages) -> None:
+        metrics, variant = self._metrics, response.model.variant
+        for stage, seconds in stages.seconds.items():
+            metrics.stages.labels(stage, variant).observe(seconds)
+        for part in response.degraded:
+            metrics.degraded.labels(part).inc()
+        if response.fallback is not None:
+            metrics.fallbacks.labels(response.fallback).inc()
+        if response.cold_start:
+            metrics.cold_starts.inc()
+        if not response.experiment.forced:
+            metrics.exposures.labels(response.experiment.name, variant).inc()

@@ -1,0 +1,59 @@
+"""Loading: a bundle that does not do what its manifest promises is refused, with the reason."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from models.errors import BundleError
+from models.histories import allow_all_but
+from service.engine import Engine, Query
+from service.settings import Settings
+from tests.bundles import ITEMS
+from tests.service.servers import altered
+
+
+def test_each_query_of_a_batch_gets_its_own_answer(bundle_path: Path) -> None:
+    engine = Engine.load(bundle_path, Settings())
+    queries = [Query(history, allow_all_but([history], ITEMS)[0]) for history in ([1], [2, 3, 4], [9, 8])]
+    for name in engine.graphs.entries:
+        for query, answer in zip(queries, engine.run(name, queries), strict=True):
+            (alone,) = engine.run(name, [query])
+            assert answer.items.shape == (1, engine.graphs.entries[name].width)
+            assert answer.items.tolist() == alone.items.tolist()
+            np.testing.assert_allclose(answer.scores, alone.scores, atol=1e-5)
+
+
+def _swap(manifest: dict[str, Any]) -> None:
+    manifest["graphs"]["tiger"]["file"] = "sasrec.onnx"
+
+
+def _widen(manifest: dict[str, Any]) -> None:
+    manifest["graphs"]["sid_mlp"]["width"] += 1
+
+
+def _drop(manifest: dict[str, Any]) -> None:
+    del manifest["graphs"]["tiger"]
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (_swap, "graph tiger of .* must answer a test request, but"),
+        (_widen, "graph sid_mlp of .* fails its self-test: its manifest promises lists of 21"),
+        (_drop, r"the experiment gives users to \['ensemble_tiger'\].* Set TANDEM_EXPERIMENT_WEIGHTS"),
+    ],
+)
+def test_a_bundle_that_breaks_its_promises_is_refused(
+    bundle_path: Path, tmp_path: Path, edit: Callable[[dict[str, Any]], None], message: str
+) -> None:
+    with pytest.raises(BundleError, match=message):
+        Engine.load(altered(bundle_path, tmp_path / "bundle", edit), Settings())
+
+
+def test_a_bundle_may_lack_graphs_that_no_variant_in_use_needs(bundle_path: Path, tmp_path: Path) -> None:
+    settings = Settings(experiment_weights={"ensemble_sid_mlp": 1.0})
+    engine = Engine.load(altered(bundle_path, tmp_path / "bundle", _drop), settings)
+    assert list(engine.variants) == ["sid_mlp", "sasrec", "ensemble_sid_mlp"]
