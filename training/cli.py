@@ -18,25 +18,15 @@ if TYPE_CHECKING:
 console = Console()
 
 
-class FormatName(StrEnum):
-    """The formats of docs/data.md."""
-
-    auto = "auto"
-    table = "table"
-    amazon2014 = "amazon2014"
-    amazon2018 = "amazon2018"
-    amazon2023 = "amazon2023"
-    movielens100k = "movielens100k"
-    movielens1m = "movielens1m"
-    movielens = "movielens"
-    steam = "steam"
-    yelp = "yelp"
-
-
 DataPath = Annotated[Path, typer.Argument(help="folder or file of interactions; see docs/data.md")]
 DataOption = Annotated[Path, typer.Option("--data", help="the data set that the bundle was trained on")]
 JsonOption = Annotated[Path | None, typer.Option("--json", help="write the results to this file")]
-FormatOption = Annotated[FormatName, typer.Option("--format", help="what the files are; auto looks at their names")]
+ReadOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--read", metavar="NAME=VALUE", help="how to read the data, repeatable: user_column=uid, min_count=5, …"
+    ),
+]
 
 
 class PresetName(StrEnum):
@@ -66,7 +56,7 @@ def train(
     device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
     bf16: Annotated[bool, typer.Option("--bf16/--fp32", help="precision of matrix products in training")] = True,
     seed: Annotated[int, typer.Option(help="of everything random")] = 0,
-    data_format: FormatOption = FormatName.auto,
+    read: ReadOption = None,
     json_file: JsonOption = None,
 ) -> None:
     """Train, distil, export, evaluate and publish a bundle from interactions."""
@@ -89,7 +79,7 @@ def train(
         runtime=Runtime(device=device, bf16=bf16, seed=seed),
         flat=flat,
     )
-    destination, results = run(_load(data, data_format), plan, console)
+    destination, results = run(_load(data, read), plan, console)
     print_results(results, console)
     _write_json(json_file, results.model_dump_json(indent=1))
     console.print(f"published {destination}; serve it: tandem serve --bundle {destination}")
@@ -100,14 +90,14 @@ def evaluate(
     data: DataOption,
     split: Annotated[SplitName, typer.Option(help="which held-out item is the target")] = SplitName.test,
     json_file: JsonOption = None,
-    data_format: FormatOption = FormatName.auto,
+    read: ReadOption = None,
 ) -> None:
     """Measure every model and ensemble of a bundle: both protocols, intervals, categories."""
     from models.bundle import Bundle
     from training.evaluate import evaluate as run
     from training.evaluate import print_results
 
-    results = run(Bundle.open(bundle), _load(data, data_format), split.value, console)
+    results = run(Bundle.open(bundle), _load(data, read), split.value, console)
     print_results(results, console)
     _write_json(json_file, results.model_dump_json(indent=1))
 
@@ -116,13 +106,13 @@ def categorize(
     data: DataPath,
     split: Annotated[SplitName, typer.Option(help="which held-out item is the target")] = SplitName.test,
     json_file: JsonOption = None,
-    data_format: FormatOption = FormatName.auto,
+    read: ReadOption = None,
 ) -> None:
     """Count how many held-out items are memorization or generalization of training transitions."""
     from models.categories import categorize as run
     from training.index_build import build_index
 
-    dataset = _load(data, data_format)
+    dataset = _load(data, read)
     index = build_index(dataset.training_sequences(), dataset.num_items)
     instances = dataset.instances(split.value)
     counts = run(index, instances.histories, instances.targets).counts()
@@ -144,19 +134,34 @@ def demo_data(
     console.print(f"wrote {items:,} items and {users:,} users to {out}; train on it: tandem train {out} --name demo")
 
 
+def table(
+    results: Annotated[Path, typer.Argument(help="JSON that `tandem evaluate` or `train` wrote")],
+    out: Annotated[Path, typer.Option(help="Markdown file; the chart is written beside it as .png")],
+) -> None:
+    """Write evaluation results as a Markdown table and a chart."""
+    from training.evaluate import Results
+    from training.table import markdown, plot
+
+    found = Results.model_validate_json(results.read_text())
+    out.write_text(markdown(found))
+    plot(found, out.with_suffix(".png"))
+    console.print(f"wrote {out} and {out.with_suffix('.png')}")
+
+
 def register(app: typer.Typer) -> None:
     """Add the offline commands to `app`."""
     app.command()(train)
     app.command()(evaluate)
     app.command()(categorize)
+    app.command()(table)
     app.command("demo-data")(demo_data)
 
 
-def _load(data: Path, data_format: FormatName) -> "Dataset":
+def _load(data: Path, read: list[str] | None) -> "Dataset":
     from training.data.dataset import load_dataset
-    from training.data.options import ReadOptions
+    from training.data.options import parse_options
 
-    return load_dataset(data, ReadOptions(format=data_format.value))
+    return load_dataset(data, parse_options(read or []))
 
 
 def _write_json(path: Path | None, text: str) -> None:

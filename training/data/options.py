@@ -1,8 +1,13 @@
 """How to read a data set: the one options object of every reader."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal
+
+from pydantic import TypeAdapter, ValidationError
+
+from models.errors import DataError
 
 Format = Literal[
     "auto",
@@ -39,3 +44,22 @@ class ReadOptions:
     items: Path | None = None
     min_count: int | None = None
     on_bad_rows: BadRows = "error"
+
+
+def parse_options(pairs: Sequence[str]) -> ReadOptions:
+    """Options from `name=value` words, as the command line takes them.
+
+    Raises:
+        DataError: a word is no pair, its name is unknown, or its value is not one the option takes.
+    """
+    known = [field.name for field in fields(ReadOptions)]
+    given = dict(pair.partition("=")[::2] for pair in pairs)
+    for pair in pairs:
+        name, equals, _ = pair.partition("=")
+        if not equals or name not in known:
+            raise DataError(f"--read takes NAME=VALUE with a NAME of {', '.join(known)}; got {pair!r}")
+    try:
+        return TypeAdapter(ReadOptions).validate_strings(given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise DataError(f"--read {first['loc'][0]}: {first['msg']}; got {first['input']!r}") from error

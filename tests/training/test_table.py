@@ -1,0 +1,24 @@
+"""The committed result pages are what the committed results give."""
+
+from pathlib import Path
+
+import pytest
+
+from training.evaluate import Results
+from training.table import markdown, plot
+
+RESULTS = sorted((Path(__file__).parents[2] / "docs" / "results").glob("*.json"))
+
+
+def test_there_are_results() -> None:
+    assert RESULTS
+
+
+@pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.stem)
+def test_page_is_made_from_its_json(path: Path) -> None:
+    assert path.with_suffix(".md").read_text() == markdown(Results.model_validate_json(path.read_text()))
+
+
+def test_chart_is_a_picture(tmp_path: Path) -> None:
+    plot(Results.model_validate_json(RESULTS[0].read_text()), tmp_path / "chart.png")
+    assert (tmp_path / "chart.png").read_bytes().startswith(b"\x89PNG")

@@ -1,0 +1,100 @@
+"""Evaluation results as Markdown and as a picture, so that no figure in the docs is typed by hand."""
+
+from pathlib import Path
+
+from models.categories import GROUPS
+from training.evaluate import ProtocolResults, Results, Row
+from training.metrics import Estimate
+
+LABELS = {
+    "popularity": "Popularity",
+    "sasrec": "SASRec",
+    "tiger": "TIGER",
+    "sid_mlp": "SID-MLP",
+    "fixed_tiger": "SASRec + TIGER, fixed weight",
+    "ensemble_tiger": "SASRec + TIGER, adaptive weight",
+    "fixed_sid_mlp": "SASRec + SID-MLP, fixed weight",
+    "ensemble_sid_mlp": "SASRec + SID-MLP, adaptive weight",
+}
+
+
+def markdown(results: Results) -> str:
+    """One table a protocol, with what a reader must know to compare the figures with others."""
+    data = results.data
+    parts = [
+        f"# {results.bundle} on {data['name']}\n",
+        f"{data['users']:,} users, {data['items']:,} items, {data['interactions']:,} interactions; "
+        f"{data['instances']:,} {results.split} instances.\n",
+        f"- Ranking: {results.ranking}.\n- Equal times: {data['equal_timestamps']}.\n- Ties: {results.ties}.\n"
+        f"- Intervals: {results.intervals}.\n",
+    ]
+    for protocol, part in results.protocols.items():
+        parts += [f"## Protocol {protocol}: {part.masking}\n", _table(part), _differences(part)]
+    parts.append("## Ensembles, fitted on validation\n")
+    for name, p in results.ensembles.items():
+        parts.append(
+            f"- `{name}`: adaptive weight of SASRec sigmoid({p['k']:g} · ({p['indicator']} − {p['tau']:g})); "
+            f"fixed weight {p['alpha']:.1f}."
+        )
+    return "\n".join(parts) + "\n"
+
+
+def _table(part: ProtocolResults) -> str:
+    groups = [name for name in GROUPS if any(name in row.groups for row in part.rows.values())]
+    shares = {name: next(iter(part.rows.values())).groups[name].n for name in groups}
+    total = sum(shares.values())
+    header = ["Model", "R@5", "N@5", "R@10", "N@10", "95 % of N@10"]
+    header += [f"N@10, {name} ({share / total:.1%})" for name, share in shares.items()]
+    lines = [f"| {' | '.join(header)} |", f"| --- |{' ---: |' * (len(header) - 1)}"]
+    lines += [f"| {' | '.join([LABELS.get(name, name), *_cells(row, groups)])} |" for name, row in part.rows.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _cells(row: Row, groups: list[str]) -> list[str]:
+    metrics = [_short(row.metrics[name].value) for name in ("recall@5", "ndcg@5", "recall@10", "ndcg@10")]
+    interval = row.metrics["ndcg@10"]
+    return [
+        *metrics,
+        f"{_short(interval.low)}–{_short(interval.high)}",
+        *(_short(row.groups[name].ndcg_at_10.value) for name in groups),
+    ]
+
+
+def _differences(part: ProtocolResults) -> str:
+    lines = ["Paired differences of N@10 over the same users:\n"]
+    lines += [f"- {name}: {_signed(difference)}" for name, difference in part.ndcg_at_10_differences.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _short(value: float) -> str:
+    return f"{value:.4f}".replace("0.", ".", 1)
+
+
+def _signed(estimate: Estimate) -> str:
+    value, low, high = (f"{number:+.4f}" for number in estimate)
+    return f"{value} [{low}, {high}]"
+
+
+def plot(results: Results, path: Path) -> None:
+    """Draw NDCG@10 of every row with its interval, one panel a protocol, as a PNG."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, panels = pyplot.subplots(1, len(results.protocols), figsize=(11, 3.6), sharey=True, layout="constrained")
+    for panel, (protocol, part) in zip(panels, results.protocols.items(), strict=True):
+        names = list(part.rows)[::-1]
+        estimates = [part.rows[name].metrics["ndcg@10"] for name in names]
+        values = [estimate.value for estimate in estimates]
+        errors = [[e.value - e.low for e in estimates], [e.high - e.value for e in estimates]]
+        colours = ["#b7c4d4" if not name.startswith(("ensemble", "fixed")) else "#2b6cb0" for name in names]
+        panel.barh([LABELS.get(name, name) for name in names], values, xerr=errors, color=colours, capsize=3)
+        panel.set_title(f"Protocol {protocol}: {part.masking}", fontsize=10)
+        panel.set_xlabel("NDCG@10, 95 % interval")
+        panel.spines[["top", "right"]].set_visible(False)
+        panel.grid(axis="x", alpha=0.3)
+        panel.set_axisbelow(True)
+    figure.suptitle(f"{results.bundle} on {results.data['name']}, {results.split}", fontsize=11)
+    figure.savefig(path, dpi=120)
+    pyplot.close(figure)
