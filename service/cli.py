@@ -1,5 +1,6 @@
 """The commands of the online side. Heavy imports happen inside them, so that `tandem --help` is quick."""
 
+import socket
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from service.settings import Settings
 
 SWITCH_INTERVAL_S = 0.0005
+BACKLOG = 2048  # as uvicorn's
 
 
 def register(app: typer.Typer) -> None:
@@ -72,14 +74,23 @@ def _run(settings: "Settings") -> None:
         access_log=False,
         timeout_graceful_shutdown=settings.shutdown_grace_s,
     )
-    socket = config.bind_socket()
+    listener = _listen(settings.host, settings.port)
     server = uvicorn.Server(config)
     runtime: Runtime = app.state.runtime
-    runtime.on_loaded = lambda engine: _announce(engine, settings.host, socket.getsockname()[1])
+    runtime.on_loaded = lambda engine: _announce(engine, settings.host, listener.getsockname()[1])
     runtime.on_failure = lambda: setattr(server, "should_exit", True)
-    server.run(sockets=[socket])
+    server.run(sockets=[listener])
     if runtime.failure is not None:
         raise runtime.failure
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """A listening socket; uvicorn's own way out of a port in use is an exit without a word on what to do."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except OSError as error:
+        raise TandemError(f"port {port} of {host} must be free to listen on: {error}. Pass another --port.") from error
 
 
 def _announce(engine: "Engine", host: str, port: int) -> None:

@@ -29,6 +29,7 @@ def _latency_buckets() -> tuple[float, ...]:
 
 LATENCY_BUCKETS = _latency_buckets()
 BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128)
+ALPHA_BUCKETS = tuple(tenth / 10 for tenth in range(1, 11))
 
 
 class Metrics:
@@ -54,6 +55,9 @@ class Metrics:
         self.cache = self._counter("cache_requests", "Look-ups of transition rows, by where they ended.", "result")
         self.redis = self._latency("redis_duration_seconds", "Round trips to Redis.", "operation")
         self.redis_failures = self._counter("redis_failures", "Failed round trips to Redis.", "operation")
+        self.alpha = Histogram(
+            "tandem_alpha", "SASRec's weight.", ["variant"], buckets=ALPHA_BUCKETS, registry=self.registry
+        )
         self.exposures = self._counter("experiment_exposures", "Assigned answers.", "experiment", "variant")
         self.events = self._counter("events", "Events stored.")
         self.catalogue = self._gauge("catalogue_items", "Items of the bundle that answers.")

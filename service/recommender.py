@@ -233,6 +233,8 @@ class Recommender:
             metrics.degraded.labels(part).inc()
         if response.fallback is not None:
             metrics.fallbacks.labels(response.fallback).inc()
+        if response.alpha is not None:
+            metrics.alpha.labels(variant).observe(response.alpha)
         if response.cold_start:
             metrics.cold_starts.inc()
         if not response.experiment.forced:

@@ -89,3 +89,10 @@ def test_the_service_never_imports_torch() -> None:
 
 def test_settings_docs_prints_the_page() -> None:
     assert tandem("settings-docs")[1] == (ROOT / "docs" / "settings.md").read_text()
+
+
+def test_a_port_in_use_is_one_line(server: Served, bundle_path: Path) -> None:
+    port = str(server.client.base_url.port)
+    code, _, log = tandem("serve", "--bundle", str(bundle_path), "--port", port)
+    assert code == 1
+    assert log.splitlines()[-1].startswith(f"tandem: port {port} of 127.0.0.1 must be free to listen on")
