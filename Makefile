@@ -31,7 +31,7 @@ install: $(COMPLETE) ## Install everything: serving, training and the tools of `
 
 train-demo: $(COMPLETE) ## Train bundles/demo again from its synthetic data
 	$(BIN)/tandem demo-data data/demo
-	$(BIN)/tandem train data/demo --preset small --name demo --flat --fresh
+	$(BIN)/tandem train data/demo --preset demo --name demo --flat --fresh
 
 format: $(COMPLETE) ## Format the code and apply the safe fixes
 	$(BIN)/ruff check --fix .

@@ -30,9 +30,10 @@ ReadOption = Annotated[
 
 
 class PresetName(StrEnum):
-    """Sizes: seconds, an hour on two cores, the papers' on a GPU."""
+    """Sizes: seconds, a light bundle, an hour on two cores, the papers' on a GPU."""
 
     tiny = "tiny"
+    demo = "demo"
     small = "small"
     base = "base"
 
@@ -138,13 +139,14 @@ def table(
     results: Annotated[Path, typer.Argument(help="JSON that `tandem evaluate` or `train` wrote")],
     out: Annotated[Path, typer.Option(help="Markdown file; the chart is written beside it as .png")],
 ) -> None:
-    """Write evaluation results as a Markdown table and a chart."""
+    """Write evaluation results as a Markdown page and a chart; print the short table that the README holds."""
     from training.evaluate import Results
-    from training.table import markdown, plot
+    from training.table import markdown, overview, plot
 
     found = Results.model_validate_json(results.read_text())
     out.write_text(markdown(found))
     plot(found, out.with_suffix(".png"))
+    print(overview(found))
     console.print(f"wrote {out} and {out.with_suffix('.png')}")
 
 

@@ -29,9 +29,9 @@ class TeacherStates:
     """Encoder states of all training examples, flattened without padding, with the teacher's logits.
 
     Attributes:
-        states: bf16 [tokens of all examples, d_model].
+        states: [tokens of all examples, d_model], bf16 or float32 as the run's matrix products.
         offsets: int64 [examples + 1], where each example's tokens begin.
-        logits: bf16 [examples, D, V], teacher-forced, sliced to the codes of each level.
+        logits: likewise [examples, D, V], teacher-forced, sliced to the codes of each level.
         codes: int64 [examples, D], the codes of the targets.
     """
 
@@ -46,11 +46,12 @@ class TeacherStates:
     ) -> "TeacherStates":
         """Run the teacher over every example once."""
         config, device = teacher.config, item_codes.device
+        dtype = torch.bfloat16 if runtime.bf16 else torch.float32
         lengths = 2 + config.levels * np.minimum(examples.ends, examples.longest)
         offsets = torch.from_numpy(np.r_[0, np.cumsum(lengths)]).to(device)
-        states = torch.empty(int(offsets[-1]), config.d_model, dtype=torch.bfloat16, device=device)
+        states = torch.empty(int(offsets[-1]), config.d_model, dtype=dtype, device=device)
         shape = (len(examples), config.levels, config.codebook_size)
-        logits = torch.empty(shape, dtype=torch.bfloat16, device=device)
+        logits = torch.empty(shape, dtype=dtype, device=device)
         codes = item_codes[torch.from_numpy(examples.targets).to(device)]
         order = np.argsort(lengths, kind="stable")
         batches = [order[begin : begin + BATCH] for begin in range(0, len(order), BATCH)]
@@ -60,10 +61,10 @@ class TeacherStates:
                 hidden, real = teacher.encoder(history, item_codes)
                 predicted = teacher.decode(codes[rows][:, :-1], hidden, real)
             index, inside = _token_index(offsets, torch.from_numpy(rows).to(device))
-            states[index[inside]] = hidden[:, : index.shape[1]][inside].to(torch.bfloat16)
+            states[index[inside]] = hidden[:, : index.shape[1]][inside].to(dtype)
             for level in range(config.levels):
                 first = 1 + level * config.codebook_size
-                logits[rows, level] = predicted[:, level, first : first + config.codebook_size].to(torch.bfloat16)
+                logits[rows, level] = predicted[:, level, first : first + config.codebook_size].to(dtype)
         return cls(states, offsets, logits, codes)
 
     def take(self, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor, Tensor, Tensor]:

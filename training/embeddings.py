@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from models.errors import TrainingError
 
+NO_TEXT = "semantic ids are made from item texts: give an items file with titles; need at least 2 items and 2 words"
+
 
 def default_embedder() -> str:
     """`minilm` where the `embed` extra is installed, else `tfidf`."""
@@ -24,7 +26,7 @@ def embed(texts: Sequence[str], embedder: str, *, seed: int = 0) -> NDArray[np.f
     """Unit-length embeddings [N, d] of `texts`.
 
     Raises:
-        TrainingError: the embedder is neither known nor the path of a model.
+        TrainingError: the embedder is neither known nor the path of a model, or the texts hold no words.
     """
     if embedder == "tfidf":
         vectors = _tfidf(texts, seed)
@@ -55,8 +57,12 @@ def _tfidf(texts: Sequence[str], seed: int, dimensions: int = 128) -> NDArray[np
     from sklearn.decomposition import TruncatedSVD
     from sklearn.feature_extraction.text import TfidfVectorizer
 
-    matrix = TfidfVectorizer(sublinear_tf=True, ngram_range=(1, 2), min_df=1, strip_accents="unicode").fit_transform(
-        texts
-    )
+    vectorizer = TfidfVectorizer(sublinear_tf=True, ngram_range=(1, 2), min_df=1, strip_accents="unicode")
+    try:
+        matrix = vectorizer.fit_transform(texts)
+    except ValueError as error:  # no word in any text
+        raise TrainingError(f"{NO_TEXT}, got none in {len(texts)} items ({error})") from error
+    if min(matrix.shape) < 2:
+        raise TrainingError(f"{NO_TEXT}, got {matrix.shape[1]} in {matrix.shape[0]} items")
     components = min(dimensions, min(matrix.shape) - 1)
     return np.asarray(TruncatedSVD(components, random_state=seed).fit_transform(matrix), dtype=np.float32)

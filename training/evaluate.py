@@ -20,6 +20,7 @@ from training.lists import PROTOCOLS, Lists, Protocol, collect, indicator_values
 from training.metrics import Estimate, Ranks, bootstrap, ndcg, per_user, ranks, summary
 
 Split = Literal["valid", "test"]
+TRAINING = ("preset", "seed", "embedder", "bf16", "machine", "minutes")
 TIE_ORDER = "stable: SASRec's list first, then the generative one, each best first"
 
 
@@ -49,6 +50,7 @@ class Results(BaseModel):
     """What `tandem evaluate` writes."""
 
     bundle: str
+    training: Mapping[str, Any]
     data: Mapping[str, Any]
     split: Split
     ranking: str
@@ -74,6 +76,7 @@ def evaluate(bundle: Bundle, dataset: Dataset, split: Split, console: Console) -
     }
     return Results(
         bundle=bundle.identity,
+        training={name: value for name, value in bundle.manifest.training.items() if name in TRAINING},
         data={
             "name": dataset.name,
             "users": len(dataset.user_ids),

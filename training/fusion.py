@@ -15,7 +15,7 @@ from training.data.dataset import Instances
 from training.lists import Lists, indicator_values
 from training.metrics import Ranks, ndcg, ranks
 
-ALPHAS = np.linspace(0.0, 1.0, 11)
+ALPHAS = tuple(tenth / 10 for tenth in range(11))
 KS = (1.0, 5.0, 9.0, 13.0, 17.0, 21.0, 25.0)
 TAUS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
 
@@ -31,7 +31,7 @@ def fit_ensemble(bundle: Bundle, generative: str, lists: Lists, instances: Insta
     def score(parameters: EnsembleParameters, indicator: NDArray[np.float64]) -> float:
         return float(ndcg(mixture_ranks(aligned, weight(parameters, indicator), instances.targets), 10).mean())
 
-    fixed = [EnsembleParameters(mode="fixed", alpha=float(alpha)) for alpha in ALPHAS]
+    fixed = [EnsembleParameters(mode="fixed", alpha=alpha) for alpha in ALPHAS]
     best = max(fixed, key=lambda parameters: score(parameters, values["msp"]))
     adaptive = [
         EnsembleParameters(mode="adaptive", alpha=best.alpha, indicator=name, k=k, tau=tau)

@@ -61,13 +61,16 @@ def collect(graphs: Graphs, instances: Instances, protocol: Protocol, console: C
 
 
 def popular(bundle: Bundle, instances: Instances, protocol: Protocol, k: int = 10) -> NDArray[np.int64]:
-    """The `k` most popular items [n, k] for every instance, without its history under protocol B."""
+    """The `k` most popular items [n, k] of every instance; protocol B skips its history (0 where too few are left)."""
     order = np.argsort(-bundle.popularity[1:], kind="stable") + 1
     if protocol == "A":
         return np.tile(order[:k], (len(instances.targets), 1))
-    longest = max(map(len, instances.histories))
-    head = order[: k + longest]
-    return np.stack([head[~np.isin(head, history)][:k] for history in instances.histories])
+    head = order[: k + max(map(len, instances.histories))]
+    found = np.zeros((len(instances.histories), k), dtype=np.int64)
+    for row, history in zip(found, instances.histories, strict=True):
+        left = head[~np.isin(head, history)][:k]
+        row[: len(left)] = left
+    return found
 
 
 def indicator_values(bundle: Bundle, name: IndicatorName, lists: Lists, instances: Instances) -> NDArray[np.float64]:

@@ -90,51 +90,53 @@ def fit(
     Raises:
         TrainingError: the loss is not finite, or the checkpoint in `directory` belongs to another configuration.
     """
-    steps_an_epoch = len(epoch_batches(np.random.default_rng((runtime.seed, 0))))
+    steps = len(epoch_batches(np.random.default_rng((runtime.seed, 0))))
     parameters = [p for p in network.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(
         parameters, lr=options.learning_rate, betas=options.betas, weight_decay=options.weight_decay
     )
-    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, _schedule(options, steps_an_epoch * options.epochs))
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, _schedule(options, steps * options.epochs))
     checkpoint = _Checkpoint(directory / f"{name}.pt", options, runtime)
     torch.manual_seed(runtime.seed)
     report = checkpoint.resume(name, network, optimizer, scheduler)
+
+    def step(batch: Batch) -> float:
+        with runtime.forward_pass():
+            value = loss(batch)
+        optimizer.zero_grad(set_to_none=True)
+        value.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(parameters, options.clip)
+        optimizer.step()
+        scheduler.step()
+        return value.item()
+
+    def assess() -> str:
+        network.eval()
+        with torch.inference_mode(), runtime.forward_pass():
+            score = validate()
+        if score > report.best_score:
+            report.best_score, report.best_epoch = score, report.epochs
+            checkpoint.keep_best(network)
+        report.history[-1]["score"] = score
+        return f"N@10 {score:.4f}, best {report.best_score:.4f}"
+
     with _progress(console) as progress:
-        task = progress.add_task(name, total=options.epochs * steps_an_epoch, score="")
-        progress.update(task, completed=report.epochs * steps_an_epoch)
+        task = progress.add_task(name, total=options.epochs * steps, completed=report.epochs * steps, score="")
         while report.epochs < options.epochs and not _exhausted(report, options):
             started = time.perf_counter()
-            mean_loss = 0.0
             network.train()
-            batches = epoch_batches(np.random.default_rng((runtime.seed, report.epochs)))
-            for batch in batches:
-                with runtime.forward_pass():
-                    value = loss(batch)
-                optimizer.zero_grad(set_to_none=True)
-                value.backward()  # type: ignore[no-untyped-call]
-                nn.utils.clip_grad_norm_(parameters, options.clip)
-                optimizer.step()
-                scheduler.step()
-                mean_loss += value.item() / len(batches)
+            losses = []
+            for batch in epoch_batches(np.random.default_rng((runtime.seed, report.epochs))):
+                losses.append(step(batch))
                 progress.advance(task)
             report.epochs += 1
-            if not math.isfinite(mean_loss):
-                raise TrainingError(
-                    f"the loss of {name} must stay finite, got {mean_loss} in epoch {report.epochs}. "
-                    "Lower the learning rate or train without --bf16."
-                )
-            entry = {"epoch": float(report.epochs), "loss": mean_loss}
+            report.history.append({"epoch": float(report.epochs), "loss": _finite(losses, report)})
             if report.epochs % options.evaluate_every == 0 or report.epochs == options.epochs:
-                network.eval()
-                with torch.inference_mode(), runtime.forward_pass():
-                    entry["score"] = validate()
-                if entry["score"] > report.best_score:
-                    report.best_score, report.best_epoch = entry["score"], report.epochs
-                    checkpoint.keep_best(network)
-                progress.update(task, score=f"N@10 {entry['score']:.4f}, best {report.best_score:.4f}")
-            entry["seconds"] = time.perf_counter() - started
-            report.seconds += entry["seconds"]
-            report.history.append(entry)
+                scores = assess()
+                progress.update(task, score=scores)
+                if not console.is_terminal:  # a log file shows no bar until it is full
+                    console.print(f"{name}: epoch {report.epochs} of {options.epochs}, {scores}")
+            report.seconds += time.perf_counter() - started
             checkpoint.save(network, optimizer, scheduler, report)
     checkpoint.restore_best(network)
     network.eval()
@@ -143,6 +145,17 @@ def fit(
         f"{report.seconds / 60:.1f} min"
     )
     return report
+
+
+def _finite(losses: Sequence[float], report: FitReport) -> float:
+    """The mean loss of an epoch."""
+    mean = sum(losses) / len(losses)
+    if not math.isfinite(mean):
+        raise TrainingError(
+            f"the loss of {report.name} must stay finite, got {mean} in epoch {report.epochs}. "
+            "Lower the learning rate or train with --fp32."
+        )
+    return mean
 
 
 def _schedule(options: FitOptions, total: int) -> Callable[[int], float]:

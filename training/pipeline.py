@@ -79,19 +79,20 @@ def train(dataset: Dataset, plan: Plan, console: Console) -> tuple[Path, Results
         "seed": plan.runtime.seed,
         "bf16": plan.runtime.bf16,
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {plan.runtime.device}",
+        "minutes": round((time.perf_counter() - started) / 60, 1),  # of this call: a resumed run took longer
         "data": {"name": dataset.name, **asdict(dataset.report)},
         "tokenizer": asdict(tokens),
         "networks": {network.__class__.__name__: asdict(network.config) for network in (sasrec, tiger, student)},
         "runs": {r.name: _without_history(asdict(r)) for r in (sasrec_report, tiger_report, student_report)},
     }
     stage(parts, training, version, staged)
-    results = _measure(staged, dataset, started, console)
+    results = _measure(staged, dataset, console)
     destination = plan.out / plan.name if plan.flat else plan.out / plan.name / str(version)
-    publish(staged, destination)
+    publish(staged, destination, replace=plan.flat)
     return destination, results
 
 
-def _measure(staged: Path, dataset: Dataset, started: float, console: Console) -> Results:
+def _measure(staged: Path, dataset: Dataset, console: Console) -> Results:
     """Fit the ensembles on validation lists, evaluate on test, and write both into the staged manifest."""
     bundle = Bundle.open(staged)
     instances = dataset.instances("valid")
@@ -100,13 +101,8 @@ def _measure(staged: Path, dataset: Dataset, started: float, console: Console) -
     ensembles = {name: fit_ensemble(bundle, name, lists, instances) for name in lists.generated}
     write_manifest(staged, read_manifest(staged).model_copy(update={"ensembles": ensembles}))
     results = evaluate(Bundle.open(staged), dataset, "test", console)
-    minutes = round((time.perf_counter() - started) / 60, 1)
-    manifest = read_manifest(staged)
-    update = {
-        "metrics": {"test": results.model_dump(include={"ranking", "ties", "intervals", "protocols"})},
-        "training": {**manifest.training, "minutes": minutes},
-    }
-    write_manifest(staged, manifest.model_copy(update=update))
+    test = results.model_dump(include={"ranking", "ties", "intervals", "protocols"})
+    write_manifest(staged, read_manifest(staged).model_copy(update={"metrics": {"test": test}}))
     return results
 
 

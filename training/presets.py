@@ -1,5 +1,7 @@
 """The one dial: `tiny` for tests (seconds), `small` for two CPU cores (an hour), `base` for the papers' sizes (a GPU).
 
+`demo` is `small` with narrower networks: the bundle it makes is light enough to be committed.
+
 `base` follows TIGER of arXiv 2603.19809 (its config.yaml) and SID-MLP of arXiv 2605.12617; SASRec is the recipe of the
 independent Beauty reproduction with full cross-entropy: 2 blocks, d 64, 1 head, dropout .2, Adam (.9, .98) at 1e-3.
 """
@@ -61,20 +63,28 @@ SMALL = replace(
     tiger=replace(_BASE_TIGER, d_ff=512, heads=4, d_kv=32, encoder_layers=3, decoder_layers=3),
     sid_mlp=SidMlpConfig(heads=4, head_size=32, d_ff=256, hidden=256, dropout=0.1),
     fit_sasrec=_sasrec(60),
-    fit_tiger=FitOptions(30, 256, 2e-3, weight_decay=0.05, warmup_steps=300, patience=4, evaluate_every=3),
-    fit_sid_mlp=FitOptions(60, 512, 1e-3, weight_decay=1e-4, patience=4, evaluate_every=5),
+    fit_tiger=FitOptions(24, 128, 2e-3, weight_decay=0.05, warmup_steps=300, patience=4, evaluate_every=2),
+    fit_sid_mlp=FitOptions(30, 512, 1e-3, weight_decay=1e-4, patience=3, evaluate_every=5),
+)
+
+DEMO = replace(
+    SMALL,
+    name="demo",
+    codebook_size=128,
+    tiger=TigerConfig(codebook_size=128, d_model=96, d_ff=384, heads=4, d_kv=24, encoder_layers=2, decoder_layers=2),
+    sid_mlp=SidMlpConfig(heads=4, head_size=24, d_ff=192, hidden=192, dropout=0.1),
 )
 
 TINY = replace(
     SMALL,
     name="tiny",
     codebooks=2,
-    codebook_size=16,
+    codebook_size=64,
     restarts=1,
     width=20,
     sasrec={"d_model": 16, "layers": 1, "heads": 1, "d_ff": 32, "dropout": 0.1, "max_history": 20},
     tiger=TigerConfig(
-        levels=3, codebook_size=16, d_model=16, d_ff=32, heads=2, d_kv=8, encoder_layers=1, decoder_layers=1
+        levels=3, codebook_size=64, d_model=16, d_ff=32, heads=2, d_kv=8, encoder_layers=1, decoder_layers=1
     ),
     sid_mlp=SidMlpConfig(heads=2, head_size=8, d_ff=32, hidden=32, dropout=0.1),
     fit_sasrec=_sasrec(2),
@@ -82,4 +92,4 @@ TINY = replace(
     fit_sid_mlp=FitOptions(2, 64, 2e-3),
 )
 
-PRESETS = {preset.name: preset for preset in (TINY, SMALL, BASE)}
+PRESETS = {preset.name: preset for preset in (TINY, DEMO, SMALL, BASE)}

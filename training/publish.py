@@ -27,6 +27,7 @@ from models.bundle import (
 )
 from models.catalogue import Catalogue
 from models.ensemble import EnsembleParameters
+from models.errors import TrainingError
 from models.networks.beam import TigerBeam
 from models.networks.sasrec import SASRec
 from models.networks.sid_mlp import SidMlp, SidMlpBeam
@@ -84,15 +85,28 @@ def write_manifest(directory: Path, manifest: Manifest) -> None:
     (directory / MANIFEST).write_text(complete.model_dump_json(indent=2) + "\n")
 
 
-def publish(staged: Path, destination: Path) -> None:
-    """Check that a staged bundle opens, then move it to its place in one rename."""
+def publish(staged: Path, destination: Path, *, replace: bool = False) -> None:
+    """Check that a staged bundle opens, then move it to its place in one rename.
+
+    With `replace`, a bundle that stands there is put aside first.
+
+    Raises:
+        TrainingError: something else stands there.
+    """
     Bundle.open(staged)
+    if destination.exists() and not (replace and (destination / MANIFEST).is_file()):
+        raise TrainingError(
+            f"{destination} must not exist yet (--flat replaces one bundle, never a folder of versions). "
+            "Choose another --name or --out."
+        )
     destination.parent.mkdir(parents=True, exist_ok=True)
     # Beside the destination first: a rename is atomic only inside one file system.
     beside = Path(tempfile.mkdtemp(prefix=".staged-", dir=destination.parent))
-    shutil.copytree(staged, beside, dirs_exist_ok=True)
-    beside.chmod(0o755)
-    beside.rename(destination)
+    shutil.copytree(staged, beside / "new")
+    if destination.exists():
+        destination.rename(beside / "old")
+    (beside / "new").rename(destination)
+    shutil.rmtree(beside)
 
 
 def next_version(folder: Path) -> int:

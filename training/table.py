@@ -25,6 +25,7 @@ def markdown(results: Results) -> str:
         f"# {results.bundle} on {data['name']}\n",
         f"{data['users']:,} users, {data['items']:,} items, {data['interactions']:,} interactions; "
         f"{data['instances']:,} {results.split} instances.\n",
+        f"- Training: {', '.join(f'{name} {value}' for name, value in results.training.items())}.\n"
         f"- Ranking: {results.ranking}.\n- Equal times: {data['equal_timestamps']}.\n- Ties: {results.ties}.\n"
         f"- Intervals: {results.intervals}.\n",
     ]
@@ -37,6 +38,18 @@ def markdown(results: Results) -> str:
             f"fixed weight {p['alpha']:.1f}."
         )
     return "\n".join(parts) + "\n"
+
+
+def overview(results: Results) -> str:
+    """A short table for a front page: NDCG@10 of every row under both protocols."""
+    protocols = results.protocols
+    titles = [f"N@10, {protocol}: {part.masking}" for protocol, part in protocols.items()]
+    lines = [f"| {' | '.join([results.data['name'], *titles])} |", f"| --- |{' ---: |' * len(titles)}"]
+    for name in next(iter(protocols.values())).rows:
+        estimates = [part.rows[name].metrics["ndcg@10"] for part in protocols.values()]
+        cells = [f"{_short(e.value)} [{_short(e.low)}, {_short(e.high)}]" for e in estimates]
+        lines.append(f"| {' | '.join([LABELS.get(name, name), *cells])} |")
+    return "\n".join(lines) + "\n"
 
 
 def _table(part: ProtocolResults) -> str:

@@ -45,10 +45,10 @@ class ResidualKMeans:
         if len(vectors) < codebook_size:
             raise TrainingError(
                 f"a codebook of {codebook_size} needs at least as many items, got {len(vectors)}. "
-                "Choose a smaller preset or --codebook-size."
+                "Choose a smaller preset."
             )
         mean = vectors.mean(0)
-        scale = float(np.linalg.norm(vectors - mean, axis=1).mean()) or 1.0
+        scale = float(np.sqrt(np.square(vectors - mean).sum(1).mean())) or 1.0
         residual = (vectors - mean) / scale
         codebooks = []
         for level in range(levels):
@@ -105,7 +105,7 @@ def add_collision_digit(codes: NDArray[np.int64], codebook_size: int) -> NDArray
     if sizes.max() > codebook_size:
         raise TrainingError(
             f"at most {codebook_size} items may share a code prefix, got {sizes.max()}: the item texts are too alike. "
-            "Give richer item text, or raise --codebook-size."
+            "Give richer item text, or choose a preset with larger codebooks."
         )
     digit = np.empty(len(codes), dtype=np.int64)
     digit[order] = np.arange(len(group)) - np.repeat(starts, sizes)
