@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from transformers import T5Config, T5ForConditionalGeneration
 from transformers.modeling_outputs import BaseModelOutput
 
+from benchmarks.hugging_face import ConstrainedGenerate, as_hugging_face
 from models.networks.beam import Level, TigerBeam
 from models.networks.sid_mlp import SidMlp, SidMlpBeam, SidMlpConfig
 from models.networks.tiger import Tiger, TigerConfig
@@ -127,80 +127,6 @@ def test_precomputed_tables_change_nothing(parts: Parts) -> None:
     torch.testing.assert_close(split, head.first(torch.cat([context, first, second], dim=-1)))
 
 
-def as_hugging_face(tiger: Tiger) -> T5ForConditionalGeneration:
-    """A T5 with the weights of `tiger`."""
-    c = tiger.config
-    config = T5Config(
-        vocab_size=c.vocabulary,
-        d_model=c.d_model,
-        d_kv=c.d_kv,
-        d_ff=c.d_ff,
-        num_layers=c.encoder_layers,
-        num_decoder_layers=c.decoder_layers,
-        num_heads=c.heads,
-        dropout_rate=0.0,
-        feed_forward_proj="relu",
-        pad_token_id=0,
-        eos_token_id=c.end_token,
-        decoder_start_token_id=0,
-        tie_word_embeddings=True,
-    )
-    state = {"shared.weight": tiger.encoder.embedding.weight}
-    for side, stack in (("encoder", tiger.encoder), ("decoder", tiger.decoder)):
-        bias = f"{side}.block.0.layer.0.SelfAttention.relative_attention_bias.weight"
-        state[bias] = stack.bias.weight
-        state[f"{side}.final_layer_norm.weight"] = stack.norm.weight
-        for i, block in enumerate(stack.blocks):
-            parts = [("layer.0", "SelfAttention", block.attention)]
-            if side == "decoder":
-                parts.append(("layer.1", "EncDecAttention", block.cross))
-            for layer, name, attention in parts:
-                prefix = f"{side}.block.{i}.{layer}"
-                keys, values = attention.key_value.weight.chunk(2)
-                state[f"{prefix}.layer_norm.weight"] = attention.norm.weight
-                state[f"{prefix}.{name}.q.weight"] = attention.query.weight
-                state[f"{prefix}.{name}.k.weight"] = keys
-                state[f"{prefix}.{name}.v.weight"] = values
-                state[f"{prefix}.{name}.o.weight"] = attention.output.weight
-            prefix = f"{side}.block.{i}.layer.{len(parts)}"
-            state[f"{prefix}.layer_norm.weight"] = block.feed_forward.norm.weight
-            state[f"{prefix}.DenseReluDense.wi.weight"] = block.feed_forward.inner.weight
-            state[f"{prefix}.DenseReluDense.wo.weight"] = block.feed_forward.outer.weight
-    model = T5ForConditionalGeneration(config).eval()
-    missing, unexpected = model.load_state_dict(state, strict=False)
-    assert not unexpected
-    assert set(missing) <= {"encoder.embed_tokens.weight", "decoder.embed_tokens.weight", "lm_head.weight"}
-    model.tie_weights()
-    return model
-
-
-def generate(tiger: Tiger, parts: Parts, history: Tensor, beams: int) -> tuple[list[list[int]], Tensor]:
-    """Hugging Face's constrained beam search: items and scores of each history, one history at a time."""
-    _, item_codes = catalogue(parts)
-    model = as_hugging_face(tiger)
-    item_of = {tuple(tiger.code_tokens(codes).tolist()): index for index, codes in enumerate(item_codes) if index}
-    children: dict[tuple[int, ...], set[int]] = {}
-    for tokens in item_of:
-        for depth in range(LEVELS):
-            children.setdefault(tokens[:depth], set()).add(tokens[depth])
-    tokens, real = tiger.encoder.tokens(history, item_codes)
-    output = model.generate(
-        input_ids=tokens,
-        attention_mask=real.long(),
-        num_beams=beams,
-        num_return_sequences=beams,
-        min_new_tokens=LEVELS,
-        max_new_tokens=LEVELS,
-        length_penalty=0.0,
-        do_sample=False,
-        prefix_allowed_tokens_fn=lambda _, prefix: sorted(children[tuple(prefix[1:].tolist())]),
-        return_dict_in_generate=True,
-        output_scores=True,
-    )
-    items = [item_of[tuple(sequence[1:].tolist())] for sequence in output.sequences]
-    return [items[i : i + beams] for i in range(0, len(items), beams)], output.sequences_scores.view(-1, beams)
-
-
 @pytest.fixture(scope="module")
 def two_layers() -> Parts:
     """A network deep enough that the relative bias and the caches of several layers count."""
@@ -235,6 +161,6 @@ def test_network_is_hugging_face_t5(two_layers: Parts) -> None:
 def test_search_is_hugging_face_generate_with_a_prefix_trie(two_layers: Parts, beams: int) -> None:
     history = HISTORIES[[0, 1, 3]]
     items, scores = search(TigerBeam(two_layers.tiger, beams), two_layers, history, everything(3))
-    their_items, their_scores = generate(two_layers.tiger, two_layers, history, beams)
-    assert items.tolist() == their_items
+    their_items, their_scores = ConstrainedGenerate(two_layers.tiger, catalogue(two_layers)[1])(history, beams)
+    assert torch.equal(items, their_items)
     torch.testing.assert_close(scores, their_scores, rtol=0, atol=1e-4)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.hugging_face import ConstrainedGenerate
 from models.bundle import Bundle
 from models.graphs import Graphs
 from models.histories import allow_all_but, pad
@@ -84,6 +85,15 @@ def test_masked_history_is_never_recommended(graphs: Graphs) -> None:
     ):
         for row, history in zip(answer, histories, strict=True):
             assert not set(row.tolist()) & set(history)
+
+
+def test_tiger_graph_is_hugging_face_generate_with_a_prefix_trie(graphs: Graphs, parts: Parts) -> None:
+    histories = [[1, 2, 3], [60], [9, 8]]
+    generate = ConstrainedGenerate(parts.tiger, torch.from_numpy(parts.catalogue.codes))
+    items, scores = generate(torch.from_numpy(pad(histories, parts.tiger.config.max_history)), WIDTH)
+    answer = graphs.generate("tiger", histories)
+    np.testing.assert_array_equal(answer.items, items.numpy())
+    np.testing.assert_allclose(answer.scores, scores.numpy(), rtol=0, atol=1e-4)
 
 
 def test_another_catalogue_runs_on_the_same_graph(graphs: Graphs, bundle: Bundle, parts: Parts) -> None:

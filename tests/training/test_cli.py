@@ -111,7 +111,7 @@ def test_read_options_reach_the_reader(run: Run, data: Path, tmp_path: Path) -> 
     events = pq.read_table(data / "interactions.parquet").rename_columns(["uid", "item_id", "position"])
     pq.write_table(events, tmp_path / "events.parquet")
     counts = []
-    for number, words in enumerate([["user_column=uid"], ["user_column=uid", "min_count=10"]]):
+    for number, words in enumerate([["user_column=uid"], ["user_column=uid", "min_count=5"]]):
         report = tmp_path / f"{number}.json"
         result = run("categorize", tmp_path / "events.parquet", "--json", report, *(f"--read={word}" for word in words))
         assert result.exit_code == 0

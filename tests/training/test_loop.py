@@ -187,6 +187,24 @@ def test_the_random_state_of_dropout_matters(tmp_path: Path) -> None:
     assert weights(other.network) != weights(whole.network)
 
 
+def test_every_epoch_has_an_order_of_its_own(tmp_path: Path) -> None:
+    def orders(directory: Path) -> list[list[int]]:
+        toy, seen = Toy.new(), []
+
+        def loss(rows: Rows) -> Tensor:
+            seen.extend(rows.tolist())
+            return Toy.loss(toy, rows)
+
+        toy.loss = loss  # type: ignore[method-assign]
+        toy.fit(directory, validate=lambda: 0.0)
+        return [seen[start : start + 64] for start in range(0, len(seen), 64)]
+
+    first = orders(tmp_path / "first")
+    assert [sorted(order) for order in first] == [list(range(64))] * OPTIONS.epochs
+    assert len({tuple(order) for order in first}) == OPTIONS.epochs
+    assert orders(tmp_path / "second") == first
+
+
 def test_a_finished_run_is_not_trained_again(tmp_path: Path) -> None:
     first = Toy.new()
     report = first.fit(tmp_path)
