@@ -4,7 +4,7 @@ Heavy imports stand inside the commands, so that `tandem --help` and `tandem ser
 """
 
 import json
-import shutil
+import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,7 +15,7 @@ from rich.console import Console
 if TYPE_CHECKING:
     from training.data.dataset import Dataset
 
-console = Console()
+console = Console(width=None if sys.stdout.isatty() else 150)  # a table in a log file is not cut to 80 columns
 
 
 DataPath = Annotated[Path, typer.Argument(help="folder or file of interactions; see docs/data.md")]
@@ -64,13 +64,13 @@ def train(
     from training.embeddings import default_embedder
     from training.evaluate import print_results
     from training.loop import Runtime
-    from training.pipeline import Plan
+    from training.pipeline import Plan, discard
     from training.pipeline import train as run
     from training.presets import PRESETS
 
     work = work or Path("runs") / name
     if fresh:
-        shutil.rmtree(work, ignore_errors=True)
+        discard(work)
     plan = Plan(
         preset=PRESETS[preset],
         name=name,
@@ -99,6 +99,21 @@ def evaluate(
     from training.evaluate import print_results
 
     results = run(Bundle.open(bundle), _load(data, read), split.value, console)
+    print_results(results, console)
+    _write_json(json_file, results.model_dump_json(indent=1))
+
+
+def fit(
+    bundle: Annotated[Path, typer.Argument(help="folder of a bundle")],
+    data: DataOption,
+    json_file: JsonOption = None,
+    read: ReadOption = None,
+) -> None:
+    """Fit the ensembles of a bundle again on validation data, and write them and new test results into it."""
+    from training.evaluate import print_results
+    from training.pipeline import refit
+
+    results = refit(bundle, _load(data, read), console)
     print_results(results, console)
     _write_json(json_file, results.model_dump_json(indent=1))
 
@@ -154,6 +169,7 @@ def register(app: typer.Typer) -> None:
     """Add the offline commands to `app`."""
     app.command()(train)
     app.command()(evaluate)
+    app.command()(fit)
     app.command()(categorize)
     app.command()(table)
     app.command("demo-data")(demo_data)

@@ -1,9 +1,12 @@
-"""Fits the ensemble: which weight, or which indicator with which k and tau, has the best validation NDCG@10.
+"""Fits the ensemble: which fixed weight, and which indicator with which k and tau, has the best validation NDCG@10.
 
-The grids are those of arXiv 2603.19809 and its code. Only validation lists are seen here.
+arXiv 2603.19809 tries tau = 0, .1, ..., .5 whatever the indicator's values are; where these are small, no such tau lets
+SASRec weigh much more than one half. Here tau is placed so that the median request gets each weight of a grid, and k
+says how far the others move from it. Only validation lists are seen here.
 """
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +19,8 @@ from training.lists import Lists, indicator_values
 from training.metrics import Ranks, ndcg, ranks
 
 ALPHAS = tuple(tenth / 10 for tenth in range(11))
-KS = (1.0, 5.0, 9.0, 13.0, 17.0, 21.0, 25.0)
-TAUS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
+CENTRES = ALPHAS[1:-1]
+KS = (1.0, 2.0, 5.0, 9.0, 13.0, 17.0, 21.0, 25.0)
 
 
 def fit_ensemble(bundle: Bundle, generative: str, lists: Lists, instances: Instances) -> EnsembleParameters:
@@ -33,13 +36,17 @@ def fit_ensemble(bundle: Bundle, generative: str, lists: Lists, instances: Insta
 
     fixed = [EnsembleParameters(mode="fixed", alpha=alpha) for alpha in ALPHAS]
     best = max(fixed, key=lambda parameters: score(parameters, values["msp"]))
-    adaptive = [
-        EnsembleParameters(mode="adaptive", alpha=best.alpha, indicator=name, k=k, tau=tau)
-        for name in INDICATORS
-        for k in KS
-        for tau in TAUS
-    ]
+    adaptive = [point for name in INDICATORS for point in adaptive_grid(name, values[name], best.alpha)]
     return max(adaptive, key=lambda parameters: score(parameters, values[parameters.indicator]))
+
+
+def adaptive_grid(name: IndicatorName, values: NDArray[np.float64], alpha: float) -> Iterator[EnsembleParameters]:
+    """The adaptive weights to try for an indicator with these values; `alpha` is the fixed weight they stand beside."""
+    median = float(np.median(values))
+    for k in KS:
+        for centre in CENTRES:
+            tau = median - math.log(centre / (1 - centre)) / k
+            yield EnsembleParameters(mode="adaptive", alpha=alpha, indicator=name, k=k, tau=round(tau, 4))
 
 
 def mixture_ranks(aligned: Aligned, alpha: NDArray[np.floating], targets: NDArray[np.integer]) -> Ranks:

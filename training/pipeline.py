@@ -5,7 +5,10 @@ import json
 import os
 import platform
 import shutil
+import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -13,13 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
-from models.bundle import Bundle, read_manifest
+from models.bundle import Bundle, newest_version, read_manifest
 from models.catalogue import Catalogue
 from models.errors import TrainingError
 from models.graphs import Graphs
 from training.data.dataset import Dataset
 from training.embeddings import embed
-from training.evaluate import Results, evaluate
+from training.evaluate import Results, check_catalogue, evaluate
 from training.fusion import fit_ensemble
 from training.index_build import build_index
 from training.lists import collect
@@ -28,6 +31,8 @@ from training.presets import Preset
 from training.publish import Parts, next_version, publish, stage, write_manifest
 from training.recommenders import Workshop, distil_sid_mlp, train_sasrec, train_tiger
 from training.tokenizer import ResidualKMeans, TokenizerReport, add_collision_digit, report
+
+RECORD = "run.json"  # what a work folder is for
 
 
 @dataclass(frozen=True)
@@ -82,7 +87,11 @@ def train(dataset: Dataset, plan: Plan, console: Console) -> tuple[Path, Results
         "minutes": round((time.perf_counter() - started) / 60, 1),  # of this call: a resumed run took longer
         "data": {"name": dataset.name, **asdict(dataset.report)},
         "tokenizer": asdict(tokens),
-        "networks": {network.__class__.__name__: asdict(network.config) for network in (sasrec, tiger, student)},
+        "networks": {
+            "sasrec": asdict(sasrec.config),
+            "tiger": asdict(tiger.config),
+            "sid_mlp": asdict(student.config),
+        },
         "runs": {r.name: _without_history(asdict(r)) for r in (sasrec_report, tiger_report, student_report)},
     }
     stage(parts, training, version, staged)
@@ -95,6 +104,7 @@ def train(dataset: Dataset, plan: Plan, console: Console) -> tuple[Path, Results
 def _measure(staged: Path, dataset: Dataset, console: Console) -> Results:
     """Fit the ensembles on validation lists, evaluate on test, and write both into the staged manifest."""
     bundle = Bundle.open(staged)
+    check_catalogue(bundle, dataset)
     instances = dataset.instances("valid")
     # Protocol B is what the service does by default: it does not recommend what the user has just had.
     lists = collect(Graphs(bundle), instances, "B", console)
@@ -114,7 +124,9 @@ def _semantic_ids(
     vectors_path = plan.work / "embeddings.npy"
     if not vectors_path.exists():
         console.print(f"embedding {dataset.num_items} item texts with {plan.embedder}")
-        np.save(vectors_path, embed(dataset.items["text"].to_pylist(), plan.embedder, seed=plan.runtime.seed))
+        texts = dataset.items["text"].to_pylist()
+        with _whole(vectors_path) as partial:
+            np.save(partial, embed(texts, plan.embedder, seed=plan.runtime.seed))
     vectors = np.load(vectors_path)
     if not stored.exists():
         tokenizer = ResidualKMeans.fit(
@@ -124,7 +136,8 @@ def _semantic_ids(
             restarts=preset.restarts,
             seed=plan.runtime.seed,
         )
-        tokenizer.save(stored)
+        with _whole(stored) as partial:
+            tokenizer.save(partial)
     tokenizer = ResidualKMeans.load(stored)
     codes, residual = tokenizer.encode(vectors)
     quality = report(codes, residual, preset.codebook_size)
@@ -133,19 +146,58 @@ def _semantic_ids(
     return np.concatenate([np.zeros_like(unique[:1]), unique]), tokenizer, quality
 
 
+@contextmanager
+def _whole(path: Path) -> Iterator[Path]:
+    """A path to write to; the file takes its place only when it is complete."""
+    partial = path.with_stem(f"{path.stem}.partial")
+    yield partial
+    partial.replace(path)
+
+
+def discard(work: Path) -> None:
+    """Delete the work folder of an earlier run, if there is one.
+
+    Raises:
+        TrainingError: the folder is something else.
+    """
+    if not work.exists():
+        return
+    if any(work.iterdir()) and not (work / RECORD).is_file():
+        raise TrainingError(
+            f"--fresh deletes a work folder, which holds {RECORD}; {work} does not. Pass another --work."
+        )
+    shutil.rmtree(work)
+
+
+def refit(path: Path, dataset: Dataset, console: Console) -> Results:
+    """Fit the ensembles of a bundle again and measure it anew; its networks stay as they are.
+
+    Raises:
+        DataError: the data set is not the one that the bundle was trained on.
+    """
+    destination = newest_version(path)
+    with tempfile.TemporaryDirectory() as work:
+        staged = Path(shutil.copytree(destination, Path(work) / "bundle"))
+        results = _measure(staged, dataset, console)
+        publish(staged, destination, replace=True)
+    return results
+
+
 def _claim(plan: Plan, dataset: Dataset) -> None:
     """Record what the work folder is for, or refuse when it is for something else."""
     digest = hashlib.sha256()
     for sequence in dataset.sequences:
         digest.update(sequence.tobytes())
+    for column in ("item_id", "text"):
+        digest.update(json.dumps(dataset.items[column].to_pylist()).encode())
     purpose = {
         "preset": asdict(plan.preset),
         "embedder": plan.embedder,
         "runtime": asdict(plan.runtime),
-        "sequences": digest.hexdigest(),
+        "data": digest.hexdigest(),
     }
     text = json.dumps(purpose, indent=1, sort_keys=True)
-    record = plan.work / "run.json"
+    record = plan.work / RECORD
     plan.work.mkdir(parents=True, exist_ok=True)
     if record.exists() and record.read_text() != text:
         raise TrainingError(

@@ -102,11 +102,13 @@ def publish(staged: Path, destination: Path, *, replace: bool = False) -> None:
     destination.parent.mkdir(parents=True, exist_ok=True)
     # Beside the destination first: a rename is atomic only inside one file system.
     beside = Path(tempfile.mkdtemp(prefix=".staged-", dir=destination.parent))
-    shutil.copytree(staged, beside / "new")
-    if destination.exists():
-        destination.rename(beside / "old")
-    (beside / "new").rename(destination)
-    shutil.rmtree(beside)
+    try:
+        shutil.copytree(staged, beside / "new")
+        if destination.exists():
+            destination.rename(beside / "old")
+        (beside / "new").rename(destination)
+    finally:
+        shutil.rmtree(beside)
 
 
 def next_version(folder: Path) -> int:

@@ -15,7 +15,7 @@ from models.graphs import Generated, Graphs
 from models.indicators import INDICATORS, Ranked
 from tests.training.test_lists import tiny_dataset
 from training.data.dataset import Instances
-from training.fusion import ALPHAS, KS, TAUS, ensemble_ranks, fit_ensemble, mixture_ranks
+from training.fusion import ALPHAS, adaptive_grid, ensemble_ranks, fit_ensemble, mixture_ranks
 from training.lists import Lists, collect, indicator_values
 from training.metrics import ndcg, ranks
 
@@ -96,17 +96,21 @@ def test_the_fit_is_the_best_point_of_the_grid(bundle: Bundle, lists: Lists, ins
         return score_by_loop(parameters, values[parameters.indicator], lists, instances)
 
     fixed = [score(EnsembleParameters(mode="fixed", alpha=float(alpha))) for alpha in ALPHAS]
-    adaptive = [
-        score(EnsembleParameters(mode="adaptive", indicator=name, k=k, tau=tau))
-        for name in INDICATORS
-        for k in KS
-        for tau in TAUS
-    ]
+    adaptive = [score(point) for name in INDICATORS for point in adaptive_grid(name, values[name], alpha=0.5)]
     assert max(fixed) > min(fixed)
     assert max(adaptive) > min(adaptive)
     assert found.mode == "adaptive"
     assert score(found.fixed()) == pytest.approx(max(fixed), abs=1e-12)
     assert score(found) == pytest.approx(max(adaptive), abs=1e-12)
+
+
+def test_the_grid_gives_the_median_request_every_weight_at_every_slope() -> None:
+    values = np.array([0.01, 0.03, 0.2])
+    points = list(adaptive_grid("msp", values, alpha=0.3))
+    medians = sorted({(point.k, round(weight(point, values)[1], 2)) for point in points})
+    slopes = sorted({point.k for point in points})
+    assert medians == [(k, tenth / 10) for k in slopes for tenth in range(1, 10)]
+    assert {point.alpha for point in points} == {0.3}
 
 
 def rigged(n: int = 40) -> tuple[Lists, Instances]:

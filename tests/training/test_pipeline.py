@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 import typer
@@ -22,6 +24,7 @@ from typer.testing import CliRunner
 
 import training.cli
 from models.bundle import Bundle, read_manifest
+from models.ensemble import EnsembleParameters
 from models.errors import TrainingError
 from models.graphs import Graphs
 from models.networks.beam import TigerBeam
@@ -30,7 +33,7 @@ from models.networks.tiger import Tiger, TigerConfig
 from training.data.dataset import Dataset, load_dataset
 from training.data.demo import write_demo
 from training.export import level_tensors
-from training.publish import next_version, publish
+from training.publish import next_version, publish, write_manifest
 from training.tokenizer import ResidualKMeans
 
 ROOT = Path(__file__).parents[2]
@@ -159,7 +162,7 @@ def test_the_manifest_tells_what_the_bundle_is(bundle: Bundle, dataset: Dataset)
     assert (configuration["preset"], configuration["embedder"], configuration["seed"]) == ("tiny", "tfidf", 0)
     assert configuration["data"]["rows"] == sum(map(len, dataset.sequences))
     assert configuration["tokenizer"]["items"] == dataset.num_items
-    assert configuration["networks"]["Tiger"]["d_model"] == 16
+    assert configuration["networks"]["tiger"]["d_model"] == 16
     assert configuration["minutes"] >= 0
     for protocol in "AB":
         rows = manifest.metrics["test"]["protocols"][protocol]["rows"]
@@ -207,7 +210,7 @@ def test_a_semantic_id_can_be_made_again_with_the_tokenizer(shop: Shop, first: P
 
 def test_checkpoints_are_the_weights_of_the_graphs(first: Path, bundle: Bundle) -> None:
     configurations = bundle.manifest.training["networks"]
-    sasrec, tiger = SASRec(SASRecConfig(**configurations["SASRec"])), Tiger(TigerConfig(**configurations["Tiger"]))
+    sasrec, tiger = SASRec(SASRecConfig(**configurations["sasrec"])), Tiger(TigerConfig(**configurations["tiger"]))
     for name, network in (("sasrec", sasrec), ("tiger", tiger)):
         network.load_state_dict(load_file(first / "checkpoints" / f"{name}.safetensors"))
         network.eval()
@@ -220,6 +223,37 @@ def test_checkpoints_are_the_weights_of_the_graphs(first: Path, bundle: Bundle) 
     ranked = graphs.rank([history])
     np.testing.assert_allclose(ranked.scores, logits.topk(20).values, rtol=0, atol=1e-4)
     np.testing.assert_allclose(graphs.generate("tiger", [history]).scores, scores, rtol=0, atol=1e-4)
+
+
+def test_other_texts_are_other_data(shop: Shop, first: Path, tmp_path: Path) -> None:
+    """The same events with one title changed would silently reuse the semantic ids of the old one."""
+    shutil.copytree(shop.data, tmp_path, dirs_exist_ok=True)
+    items = pq.read_table(tmp_path / "items.parquet")
+    texts = ["Another thing", *items["text"].to_pylist()[1:]]
+    pq.write_table(items.set_column(items.column_names.index("text"), "text", [texts]), tmp_path / "items.parquet")
+    arguments = shop.arguments()
+    arguments[1] = str(tmp_path)
+    with pytest.raises(TrainingError, match="other data or options"):
+        shop.tandem(*arguments)
+
+
+def test_fresh_deletes_nothing_but_a_work_folder(shop: Shop, tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("years of work")
+    arguments = shop.arguments("--fresh")
+    arguments[arguments.index("--work") + 1] = str(tmp_path)
+    with pytest.raises(TrainingError, match=r"which holds run\.json"):
+        shop.tandem(*arguments)
+    assert (tmp_path / "thesis.txt").exists()
+
+
+def test_fitting_again_gives_the_same_ensembles_and_results(shop: Shop, first: Path, tmp_path: Path) -> None:
+    bundle = tmp_path / "bundle"
+    shutil.copytree(first, bundle)
+    before = read_manifest(bundle)
+    spoilt = {name: EnsembleParameters(mode="fixed", alpha=0.0) for name in before.ensembles}
+    write_manifest(bundle, before.model_copy(update={"ensembles": spoilt, "metrics": {}}))
+    shop.tandem("fit", str(bundle), "--data", str(shop.data))
+    assert Bundle.open(bundle).manifest == before
 
 
 @pytest.mark.parametrize("change", [["--preset", "small"], ["--seed", "1"], ["--embedder", "minilm"], ["--fp32"]])
