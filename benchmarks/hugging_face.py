@@ -1,18 +1,20 @@
 """Hugging Face T5 with the weights of a TIGER: the peer that our decoder must equal, and is timed against."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import T5Config, T5ForConditionalGeneration
 
-from models.networks.tiger import Attention, Tiger
+from models.networks.tiger import Attention, FeedForward, Tiger
 
 
-def as_hugging_face(tiger: Tiger) -> T5ForConditionalGeneration:
-    """A T5 with the weights of `tiger`."""
+def as_hugging_face(tiger: Tiger) -> Any:
+    """A `T5ForConditionalGeneration` with the weights of `tiger`; untyped, as transformers' own types do not hold."""
     c = tiger.config
-    config = T5Config(
+    config_class: Any = T5Config
+    config = config_class(
         vocab_size=c.vocabulary,
         d_model=c.d_model,
         d_kv=c.d_kv,
@@ -27,7 +29,8 @@ def as_hugging_face(tiger: Tiger) -> T5ForConditionalGeneration:
         decoder_start_token_id=0,
         tie_word_embeddings=True,
     )
-    model = T5ForConditionalGeneration(config).eval()
+    model: Any = T5ForConditionalGeneration(config)
+    model.eval()
     missing, unexpected = model.load_state_dict(dict(_weights(tiger)), strict=False)
     tied = {"encoder.embed_tokens.weight", "decoder.embed_tokens.weight", "lm_head.weight"}
     assert not unexpected
@@ -41,17 +44,19 @@ def _weights(tiger: Tiger) -> Iterator[tuple[str, Tensor]]:
     for side, stack in (("encoder", tiger.encoder), ("decoder", tiger.decoder)):
         yield f"{side}.block.0.layer.0.SelfAttention.relative_attention_bias.weight", stack.bias.weight
         yield f"{side}.final_layer_norm.weight", stack.norm.weight
-    for i, block in enumerate(tiger.encoder.blocks):
-        yield from _attention(f"encoder.block.{i}.layer.0", "SelfAttention", block.attention)
-        yield f"encoder.block.{i}.layer.1.layer_norm.weight", block.feed_forward.norm.weight
-        yield f"encoder.block.{i}.layer.1.DenseReluDense.wi.weight", block.feed_forward.inner.weight
-        yield f"encoder.block.{i}.layer.1.DenseReluDense.wo.weight", block.feed_forward.outer.weight
-    for i, block in enumerate(tiger.decoder.blocks):
-        yield from _attention(f"decoder.block.{i}.layer.0", "SelfAttention", block.attention)
-        yield from _attention(f"decoder.block.{i}.layer.1", "EncDecAttention", block.cross)
-        yield f"decoder.block.{i}.layer.2.layer_norm.weight", block.feed_forward.norm.weight
-        yield f"decoder.block.{i}.layer.2.DenseReluDense.wi.weight", block.feed_forward.inner.weight
-        yield f"decoder.block.{i}.layer.2.DenseReluDense.wo.weight", block.feed_forward.outer.weight
+    for i, encoder in enumerate(tiger.encoder.blocks):
+        yield from _attention(f"encoder.block.{i}.layer.0", "SelfAttention", encoder.attention)
+        yield from _feed_forward(f"encoder.block.{i}.layer.1", encoder.feed_forward)
+    for i, decoder in enumerate(tiger.decoder.blocks):
+        yield from _attention(f"decoder.block.{i}.layer.0", "SelfAttention", decoder.attention)
+        yield from _attention(f"decoder.block.{i}.layer.1", "EncDecAttention", decoder.cross)
+        yield from _feed_forward(f"decoder.block.{i}.layer.2", decoder.feed_forward)
+
+
+def _feed_forward(prefix: str, layer: FeedForward) -> Iterator[tuple[str, Tensor]]:
+    yield f"{prefix}.layer_norm.weight", layer.norm.weight
+    yield f"{prefix}.DenseReluDense.wi.weight", layer.inner.weight
+    yield f"{prefix}.DenseReluDense.wo.weight", layer.outer.weight
 
 
 def _attention(prefix: str, name: str, attention: Attention) -> Iterator[tuple[str, Tensor]]:
