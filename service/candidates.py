@@ -7,12 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.ensemble import EnsembleParameters, fuse, weight
-from models.graphs import Generated
+from models.graphs import Allowed, Generated
 from models.indicators import IndicatorName, Ranked, indicator
 from models.transitions import Row
 from service.variants import SASREC
-
-Allowed = NDArray[np.bool_]
 
 POPULARITY = "popularity"
 TRANSITIONS = "transitions"

@@ -14,13 +14,13 @@ from typing import TypeVar
 import structlog
 
 from models.errors import BundleError, RequestError
-from models.graphs import Generated
+from models.graphs import Allowed, Generated
 from models.histories import allow_all_but
 from models.indicators import Ranked
 from models.transitions import HOPS
 from service.answers import Chosen, Presenter, Task
 from service.batcher import Admission, Batcher
-from service.candidates import Allowed, Candidates, Popularity, ensemble, single, successors
+from service.candidates import Candidates, Popularity, ensemble, single, successors
 from service.engine import Engine, Lanes, Query
 from service.errors import DeadlineError, StoreUnavailableError, shown
 from service.experiments import assign

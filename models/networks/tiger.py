@@ -273,7 +273,7 @@ class Tiger(nn.Module):
 
     def decode(self, prefix: Tensor, states: Tensor, real: Tensor) -> Tensor:
         """Logits [B, S + 1, vocabulary] for the levels after the start and after each code of `prefix` [B, S]."""
-        start = torch.full_like(prefix[:, :1], PADDING) if prefix.shape[1] else prefix.new_zeros(len(prefix), 1)
+        start = prefix.new_full((len(prefix), 1), PADDING)
         tokens = torch.cat([start, self.code_tokens(prefix)], dim=1)
         return self.output(self.decoder(self.encoder.embedding(tokens), states, real))
 
