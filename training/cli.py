@@ -30,10 +30,11 @@ ReadOption = Annotated[
 
 
 class PresetName(StrEnum):
-    """Sizes: seconds, a light bundle, an hour on two cores, the papers' on a GPU."""
+    """Sizes: seconds, a light bundle, fewer epochs, an hour on two cores, the papers' on a GPU."""
 
     tiny = "tiny"
     demo = "demo"
+    brief = "brief"
     small = "small"
     base = "base"
 
