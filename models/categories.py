@@ -2,30 +2,43 @@
 
 The rule is that of MemGen (arXiv 2603.19809), as its code computes it: for each type, and hop by hop, it asks whether
 two neighbour sets that grow with the hop intersect. A set that holds everything within distance h contains x exactly
-when x is at most h away, so the smallest hop that passes is a min-max over paths. With the context item d positions
-before the target,
-
-    reach(x)  = min over d of max(d, distance of x from context item d)     the context's leg, inside window and hop
-    path      = min over x of max(reach(x), distance of x from the target)  both legs inside one hop
-
-Every type is one of the two: substitutability and symmetry are the reach of the target itself, over forward and
-backward distances, and substitutability at hop 1 is memorization.
+when x is at most h away, so the smallest hop that passes is the smallest hop of a path (`models.paths`) of that type.
+Substitutability at hop 1 is memorization.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.histories import History
-from models.transitions import HOPS, Edges, Gatherable, Transitions
+from models.paths import NO_HOP, Paths, find_paths
+from models.transitions import HOPS, Transitions
 
 TYPES = ("substitutability", "symmetry", "transitivity", "2nd-symmetry")
 GROUPS = ("memorization", "generalization", "uncategorized")
 
-_NEVER = 7  # a hop no path reaches; fills the low bits of a packed leg
-_BLOCK = 256  # histories at a time: their legs fit the processor's cache
+# The place in TYPES of a path, by the side of its first leg and that of its second leg: forward, backward, direct. The
+# three of 2nd-symmetry are common effect, reverse path and common cause.
+TYPE_OF = np.array(
+    [
+        [TYPES.index("2nd-symmetry"), TYPES.index("transitivity"), TYPES.index("substitutability")],
+        [TYPES.index("2nd-symmetry"), TYPES.index("2nd-symmetry"), TYPES.index("symmetry")],
+    ]
+)
+
+_BLOCK = 32  # histories at a time: their paths fit the processor's cache
+
+
+class Strongest(NamedTuple):
+    """The strongest type of each target: that of the smallest hop, ties by the order of TYPES."""
+
+    type: NDArray[np.int64]
+    """[...]: its place in TYPES; memorization is substitutability at hop 1."""
+    hop: NDArray[np.int8]
+    """[...]: 0 where the target is uncategorized."""
 
 
 @dataclass(frozen=True)
@@ -37,9 +50,29 @@ class Categories:
     hops: NDArray[np.int8]
     """[..., 4]: the smallest hop at which each of TYPES holds, 0 where it does not; all 0 under memorization."""
 
+    @classmethod
+    def after(cls, histories: Sequence[History], hops: NDArray[np.int8]) -> "Categories":
+        """Categories of [n, K] targets from the smallest hop of each type, [n, K, 4] with NO_HOP where there is none.
+
+        A hop longer than the history is never reached.
+        """
+        longest = np.array([min(len(history), HOPS) for history in histories], dtype=np.int8)
+        kept = np.where(hops > longest[:, None, None], np.int8(0), hops)
+        memorization = kept[..., 0] == 1
+        kept[memorization] = 0
+        return cls(memorization, kept)
+
+    def strongest(self) -> Strongest:
+        """The strongest type of each target."""
+        hops = np.where(self.hops == 0, NO_HOP, self.hops)
+        hops[self.memorization, 0] = 1
+        best = hops.argmin(axis=-1)
+        hop = hops.min(axis=-1)
+        return Strongest(best, np.where(hop == NO_HOP, 0, hop).astype(np.int8))
+
     def group(self) -> NDArray[np.str_]:
         """[...]: the one of GROUPS that each target belongs to."""
-        return np.select([self.memorization, self.hops.any(axis=-1)], GROUPS[:2], default=GROUPS[2])
+        return np.array(GROUPS)[np.where(self.memorization, 0, 2 - self.hops.any(axis=-1))]
 
     def labels(self) -> list[tuple[str, ...]]:
         """The labels of each target, in row-major order: the types with their hop (`symmetry_1`), then the group."""
@@ -79,12 +112,9 @@ def categorize(transitions: Transitions, histories: Sequence[History], targets: 
     hops = np.empty((*candidates.shape, len(TYPES)), dtype=np.int8)
     for start in range(0, len(histories), _BLOCK):
         block = slice(start, start + _BLOCK)
-        hops[block] = _smallest_hops(transitions, window[block], candidates[block])
-    reachable = np.array([min(len(history), HOPS) for history in histories], dtype=np.int8)
-    hops[hops > reachable[:, None, None]] = 0
-    memorization = hops[..., TYPES.index("substitutability")] == 1
-    hops[memorization] = 0
-    return Categories(memorization.reshape(targets.shape), hops.reshape(*targets.shape, len(TYPES)))
+        hops[block] = smallest_hops(find_paths(transitions, window[block], candidates[block]), candidates[block].shape)
+    found = Categories.after(histories, hops)
+    return Categories(found.memorization.reshape(targets.shape), found.hops.reshape(*targets.shape, len(TYPES)))
 
 
 def context_window(histories: Sequence[History]) -> NDArray[np.int64]:
@@ -96,48 +126,9 @@ def context_window(histories: Sequence[History]) -> NDArray[np.int64]:
     return window
 
 
-def _smallest_hops(
-    transitions: Transitions, window: NDArray[np.int64], candidates: NDArray[np.int64]
-) -> NDArray[np.int64]:
-    """[b, K, 4]: the smallest hop of each type, above HOPS where there is none."""
-    after_context, before_context = (_legs(rows, window) for rows in (transitions.forward, transitions.backward))
-    after_target, before_target = (
-        rows.gather(candidates.ravel()) for rows in (transitions.forward, transitions.backward)
-    )
-    targets = _keys(np.repeat(np.arange(len(candidates)), candidates.shape[1]), candidates.ravel())
-
-    def path(legs: NDArray[np.int64], edges: Edges) -> NDArray[np.int64]:
-        keys = _keys(edges.position // candidates.shape[1], edges.neighbour)
-        shortest = np.full(candidates.size, _NEVER)
-        np.minimum.at(shortest, edges.position, np.maximum(_reach(legs, keys), edges.hop))
-        return shortest
-
-    common_effect = path(after_context, after_target)
-    reverse_path = path(before_context, after_target)
-    common_cause = path(before_context, before_target)
-    found = {
-        "substitutability": _reach(after_context, targets),
-        "symmetry": _reach(before_context, targets),
-        "transitivity": path(after_context, before_target),
-        "2nd-symmetry": np.minimum(np.minimum(common_effect, reverse_path), common_cause),
-    }
-    return np.stack([found[name] for name in TYPES], axis=-1).reshape(*candidates.shape, len(TYPES))
-
-
-def _keys(history: NDArray[np.int64], item: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Pack (position of the history, item) so that it sorts as the pair, with three low bits left for a hop."""
-    return (history << 34) | (item << 3)
-
-
-def _legs(rows: Gatherable, window: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Every (history, x, hop) such that x is within `hop` of a context item within `hop`: sorted, packed."""
-    edges = rows.gather(window.ravel())
-    history, before = np.divmod(edges.position, HOPS)
-    legs = _keys(history, edges.neighbour) | np.maximum(before + 1, edges.hop)
-    return np.append(np.sort(legs), np.iinfo(np.int64).max)  # a last entry, so that every search ends on one
-
-
-def _reach(legs: NDArray[np.int64], keys: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The smallest hop among the legs of each key: hops lie in the low bits, so the first entry has it."""
-    found = legs[np.searchsorted(legs, keys)]
-    return np.where(found >> 3 == keys >> 3, found & 7, _NEVER)
+def smallest_hops(paths: Paths, shape: tuple[int, ...]) -> NDArray[np.int8]:
+    """The smallest hop of each of TYPES over the paths to candidates of the given shape: [*shape, 4], else NO_HOP."""
+    hops = np.full((*shape, len(TYPES)), NO_HOP, dtype=np.int8)
+    types = TYPE_OF.take(paths.second.side, axis=1)
+    np.minimum.at(hops.reshape(-1), (paths.second.position * len(TYPES) + types).ravel(), paths.hops.ravel())
+    return hops

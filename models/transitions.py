@@ -1,8 +1,8 @@
 """The item-transition index: which items followed which in training, at distance 1 to 4, and how often.
 
 Two shapes hold the same rows. `TransitionIndex` is the whole index, as it lies in a bundle; `RowTable` holds the few
-rows that one batch of requests needs, as they come from a cache. What reads transitions (`models.categories`) asks only
-for `Transitions`, which both are.
+rows that one batch of requests needs, as they come from a cache. What reads transitions (`models.paths`) asks only for
+`Transitions`, which both are.
 """
 
 import struct
@@ -10,6 +10,7 @@ import zipfile
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
@@ -30,14 +31,18 @@ _HEADER = struct.Struct(f"<{HOPS}i")
 
 
 class Edges(NamedTuple):
-    """The transitions of several items, flattened; the three arrays run in parallel, in no promised order."""
+    """The transitions of several items in both directions, flattened: parallel arrays [E], in no promised order."""
 
-    position: NDArray[np.int64]
+    position: NDArray[np.integer]
     """Which of the items asked for has this transition."""
-    hop: NDArray[np.int64]
+    side: NDArray[np.integer]
+    """Its place in DIRECTIONS: 0 when the neighbour came after the item, 1 when it came before."""
+    hop: NDArray[np.integer]
     """Its exact distance, 1..HOPS."""
-    neighbour: NDArray[np.int64]
+    neighbour: NDArray[np.integer]
     """The item at the other end."""
+    times: NDArray[np.integer]
+    """How often training has it at this distance."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,12 @@ class Row:
 
     neighbours: tuple[NDArray[np.int32], ...]
     counts: tuple[NDArray[np.int32], ...]
+
+    @cached_property
+    def flat(self) -> NDArray[np.int32]:
+        """[3, transitions]: distance, neighbour and count of each. Kept, for rows that serve many requests."""
+        hop = np.repeat(np.arange(1, HOPS + 1, dtype=np.int32), [len(part) for part in self.neighbours])
+        return np.stack([hop, np.concatenate(self.neighbours), np.concatenate(self.counts)])
 
     def adjacent_counts(self, items: NDArray[np.integer]) -> NDArray[np.int64]:
         """How often each of `items` was next to this row's item in training: right after it, in a forward row.
@@ -66,6 +77,23 @@ EMPTY_ROW = Row(
     neighbours=(np.empty(0, dtype=np.int32),) * HOPS,
     counts=(np.empty(0, dtype=np.int32),) * HOPS,
 )
+
+
+def merge(row: Row, other: Row) -> Row:
+    """Add up the counts of two rows of the same item and direction."""
+    hops = [
+        _merge_hop(*parts) if parts[2].size else parts[:2]
+        for parts in zip(row.neighbours, row.counts, other.neighbours, other.counts, strict=True)
+    ]
+    return Row(neighbours=tuple(hop[0] for hop in hops), counts=tuple(hop[1] for hop in hops))
+
+
+def _merge_hop(
+    neighbours: NDArray[np.int32], counts: NDArray[np.int32], more: NDArray[np.int32], more_counts: NDArray[np.int32]
+) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    merged, place = np.unique(np.concatenate([neighbours, more]), return_inverse=True)
+    total = np.bincount(place, weights=np.concatenate([counts, more_counts]))
+    return merged, total.astype(np.int32)
 
 
 def encode_row(row: Row) -> bytes:
@@ -95,23 +123,11 @@ def decode_row(value: bytes) -> Row:
     return Row(neighbours=parts[:HOPS], counts=parts[HOPS:])
 
 
-class Gatherable(Protocol):
-    """Rows of one direction, addressed by item index."""
+class Transitions(Protocol):
+    """Rows of both directions, addressed by item index."""
 
     def gather(self, items: NDArray[np.int64]) -> Edges:
         """Every transition of each of `items` [n]; an item without a row, and the padding 0, has none."""
-
-
-class Transitions(Protocol):
-    """Rows of both directions."""
-
-    @property
-    def forward(self) -> Gatherable:
-        """The row of u holds the items seen after u."""
-
-    @property
-    def backward(self) -> Gatherable:
-        """The row of v holds the items seen before v."""
 
 
 @dataclass(frozen=True)
@@ -140,13 +156,9 @@ class Adjacency:
             counts=tuple(values[span] for values, span in zip(self.counts, spans, strict=True)),
         )
 
-    def gather(self, items: NDArray[np.int64]) -> Edges:
-        """See `Gatherable`."""
+    def gather_hop(self, items: NDArray[np.int64], hop: int, side: int) -> Edges:
+        """The transitions of `items` at one exact distance, marked as being of `side`."""
         rows = np.where((items > 0) & (items <= self.num_items), items, 0)
-        parts = [self._gather_hop(rows, hop) for hop in range(1, HOPS + 1)]
-        return Edges(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
-
-    def _gather_hop(self, rows: NDArray[np.int64], hop: int) -> Edges:
         offsets = self.offsets[hop - 1]
         starts = offsets[rows]
         lengths = offsets[rows + 1] - starts
@@ -155,32 +167,27 @@ class Adjacency:
         source = np.arange(total) + np.repeat(starts - (np.cumsum(lengths) - lengths), lengths)
         return Edges(
             position=np.repeat(np.arange(len(rows)), lengths),
-            hop=np.full(total, hop),
-            neighbour=self.neighbours[hop - 1][source].astype(np.int64),
+            side=np.full(total, side),
+            hop=np.full(total, hop, dtype=np.int32),
+            neighbour=self.neighbours[hop - 1][source],
+            times=self.counts[hop - 1][source],
         )
 
 
 @dataclass(frozen=True)
-class RowDirection:
-    """One direction for a handful of items."""
-
-    rows: Mapping[int, Row]
-
-    def gather(self, items: NDArray[np.int64]) -> Edges:
-        """See `Gatherable`."""
-        parts = [part for item in items.tolist() for part in self.rows.get(item, EMPTY_ROW).neighbours]
-        lengths = [len(part) for part in parts]
-        neighbour = np.concatenate([*parts, np.empty(0, dtype=np.int64)], dtype=np.int64)
-        position, distance = np.divmod(np.repeat(np.arange(len(parts)), lengths), HOPS)
-        return Edges(position=position, hop=distance + 1, neighbour=neighbour)
-
-
 class RowTable:
     """The rows of a handful of items in both directions, by item index; every other item has none."""
 
-    def __init__(self, forward: Mapping[int, Row], backward: Mapping[int, Row]) -> None:
-        self.forward = RowDirection(forward)
-        self.backward = RowDirection(backward)
+    forward: Mapping[int, Row]
+    backward: Mapping[int, Row]
+
+    def gather(self, items: NDArray[np.int64]) -> Edges:
+        """See `Transitions`."""
+        parts = [rows.get(item, EMPTY_ROW).flat for rows in (self.forward, self.backward) for item in items.tolist()]
+        hop, neighbour, times = np.concatenate([*parts, EMPTY_ROW.flat], axis=1)
+        part = np.repeat(np.arange(len(parts)), [flat.shape[1] for flat in parts])
+        side, position = np.divmod(part, len(items))
+        return Edges(position, side, hop, neighbour, times)
 
 
 @dataclass(frozen=True)
@@ -194,6 +201,15 @@ class TransitionIndex:
     def num_items(self) -> int:
         """N; item indexes run from 1 to N."""
         return self.forward.num_items
+
+    def gather(self, items: NDArray[np.int64]) -> Edges:
+        """See `Transitions`."""
+        parts = [
+            adjacency.gather_hop(items, hop, side)
+            for side, adjacency in enumerate((self.forward, self.backward))
+            for hop in range(1, HOPS + 1)
+        ]
+        return Edges(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
     def row(self, direction: Direction, item: int) -> Row:
         """The transitions of one item in one direction; empty when the index does not know it."""

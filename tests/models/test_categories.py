@@ -164,6 +164,14 @@ def test_the_window_reads_backwards_from_the_target() -> None:
     assert context_window([np.array([6, 7], dtype=np.int32)]).tolist() == [[7, 6, 0, 0]]
 
 
+@pytest.mark.parametrize(
+    ("hops", "expected"), [((2, 1, 1, 1), 1), ((2, 2, 3, 2), 0), ((0, 0, 0, 4), 3), ((0, 0, 2, 3), 2)]
+)
+def test_the_strongest_type_has_the_smallest_hop_and_stands_first(hops: tuple[int, ...], expected: int) -> None:
+    found = Categories(np.array([[False]]), np.array([[hops]], dtype=np.int8)).strongest()
+    assert (found.type.tolist(), found.hop.tolist()) == ([[expected]], [[hops[expected]]])
+
+
 def test_groups_and_counts() -> None:
     found = Categories(
         memorization=np.array([True, False, False]),
@@ -175,6 +183,8 @@ def test_groups_and_counts() -> None:
         ("substitutability_2", "2nd-symmetry_4", "generalization"),
         ("uncategorized",),
     ]
+    assert found.strongest().type.tolist() == [0, 0, 0]
+    assert found.strongest().hop.tolist() == [1, 2, 0]
     positive = {label: count for label, count in found.counts().items() if count}
     assert positive == {
         "memorization": 1,
