@@ -13,6 +13,8 @@ endif
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 OTHER := $(if $(filter gpu,$(RUNTIME)),onnxruntime,onnxruntime-gpu)
+# pyspark is large and of no use without Java: where there is none, its tests are skipped.
+SPARK := $(shell command -v java >/dev/null 2>&1 && echo ,spark)
 # What is installed is recorded in two stamps: enough to serve, and everything.
 SERVING := .venv/.serving-$(RUNTIME)
 COMPLETE := .venv/.complete-$(RUNTIME)
@@ -59,7 +61,7 @@ $(SERVING): pyproject.toml | $(BIN)/pip
 
 $(COMPLETE): $(SERVING)
 	@echo "Installing training and development tools into .venv/ (PyTorch is large)"
-	$(PIP) install --editable '.[$(RUNTIME),train,embed,dev]'
+	$(PIP) install --editable '.[$(RUNTIME),train,embed$(SPARK),dev]'
 	@touch $@
 
 # Debian keeps ensurepip in python3-venv; without that package the host's own pip fills the environment.

@@ -10,7 +10,6 @@ table and, as the last line, one JSON document.
 
 import argparse
 import json
-import platform
 import statistics
 import tempfile
 import time
@@ -28,6 +27,7 @@ from rich.table import Table
 
 from benchmarks.catalogues import beauty_like
 from benchmarks.hugging_face import ConstrainedGenerate
+from benchmarks.machine import machine
 from models.graphs import open_session
 from models.networks.beam import TigerBeam
 from models.networks.sid_mlp import SidMlp, SidMlpBeam, SidMlpConfig
@@ -111,13 +111,6 @@ def overview(results: dict[str, Any]) -> str:
         cells = [f"{case['times_faster'][name]:.1f}x" for name in names]
         lines.append(f"| {case['batch']} x {case['beams']} | {case['median_ms'][PEER]:.0f} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
-
-
-def machine() -> str:
-    """Processor and system."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    model = next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.processor())
-    return f"{model}, {platform.system()}"
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ import typer
 import service.cli
 from models.errors import TandemError
 
-TRAINING_COMMANDS = ("train", "evaluate", "categorize", "demo-data")
+TRAINING_COMMANDS = ("train", "evaluate", "categorize", "report", "demo-data", "index")
 TRAINING_MISSING = "pip install 'tandem-recommender[train]'"
 
 
@@ -21,8 +21,10 @@ def build() -> typer.Typer:
             app.command(name, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(_missing)
     else:
         import training.cli
+        import training.index_cli
 
         training.cli.register(app)
+        training.index_cli.register(app)
     return app
 
 

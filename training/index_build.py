@@ -1,7 +1,6 @@
 """Count the transitions of training sequences with one SQL text, and lay them out as a `TransitionIndex`."""
 
-from collections.abc import Iterable
-from itertools import pairwise
+from collections.abc import Callable, Iterable
 
 import duckdb
 import numpy as np
@@ -39,7 +38,18 @@ GROUP BY hop, source, destination
 """
 
 
-def build_index(sequences: Iterable[NDArray[np.int32]], num_items: int) -> TransitionIndex:
+Count = Callable[[duckdb.DuckDBPyConnection, str], None]
+"""Makes a table of that name, with the columns of TRANSITIONS_SQL, out of the relation `events` of the connection."""
+
+
+def count_in_duckdb(connection: duckdb.DuckDBPyConnection, table: str) -> None:
+    """Count within the connection, in the memory that it is allowed; what does not fit goes to its folder on disk."""
+    connection.execute(f"CREATE TABLE {table} AS {TRANSITIONS_SQL}")
+
+
+def build_index(
+    sequences: Iterable[NDArray[np.int32]], num_items: int, count: Count = count_in_duckdb
+) -> TransitionIndex:
     """Index the transitions of `sequences`, each one user's items in time order. An item may follow itself.
 
     Raises:
@@ -47,11 +57,15 @@ def build_index(sequences: Iterable[NDArray[np.int32]], num_items: int) -> Trans
     """
     with duckdb.connect() as connection:
         connection.register("events", _events(list(sequences), num_items))
-        found = connection.execute(TRANSITIONS_SQL).fetchnumpy()
-    hop, source, destination, counts = (found[name] for name in ("hop", "source", "destination", "occurrences"))
+        count(connection, "transitions")
+        return lay_out(connection, num_items)
+
+
+def lay_out(connection: duckdb.DuckDBPyConnection, num_items: int) -> TransitionIndex:
+    """Read the table `transitions` of the connection, which holds each transition once, as an index."""
     return TransitionIndex(
-        forward=_adjacency(hop, source, destination, counts, num_items),
-        backward=_adjacency(hop, destination, source, counts, num_items),
+        forward=_adjacency(connection, "source", "destination", num_items),
+        backward=_adjacency(connection, "destination", "source", num_items),
     )
 
 
@@ -69,20 +83,15 @@ def _events(sequences: list[NDArray[np.int32]], num_items: int) -> pa.Table:
     )
 
 
-def _adjacency(
-    hop: NDArray[np.int32],
-    row: NDArray[np.int32],
-    neighbour: NDArray[np.int32],
-    counts: NDArray[np.int64],
-    num_items: int,
-) -> Adjacency:
-    """Sort the transitions by distance, row and neighbour, and cut them into one CSR matrix for each distance."""
-    order = np.lexsort((neighbour, row, hop))
-    cuts = np.searchsorted(hop[order], np.arange(1, HOPS + 2))
-    parts = [order[start:end] for start, end in pairwise(cuts)]
-    rows = np.arange(num_items + 2)
-    return Adjacency(
-        offsets=tuple(np.searchsorted(row[part], rows).astype(np.int64) for part in parts),
-        neighbours=tuple(neighbour[part].astype(np.int32) for part in parts),
-        counts=tuple(counts[part].astype(np.int32) for part in parts),
-    )
+def _adjacency(connection: duckdb.DuckDBPyConnection, row: str, neighbour: str, num_items: int) -> Adjacency:
+    """One CSR matrix for each distance, from the transitions sorted by row and neighbour."""
+    offsets, neighbours, counts = [], [], []
+    for hop in range(1, HOPS + 1):
+        found = connection.execute(
+            f"SELECT {row}, {neighbour}, CAST(occurrences AS INTEGER) AS occurrences FROM transitions "
+            f"WHERE hop = {hop} ORDER BY {row}, {neighbour}"
+        ).fetchnumpy()
+        offsets.append(np.searchsorted(found[row], np.arange(num_items + 2)).astype(np.int64))
+        neighbours.append(found[neighbour])
+        counts.append(found["occurrences"])
+    return Adjacency(tuple(offsets), tuple(neighbours), tuple(counts))

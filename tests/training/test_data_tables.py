@@ -268,3 +268,19 @@ def test_absent_and_unknown_files(tmp_path: Path) -> None:
         load_dataset(tmp_path)
     with pytest.raises(DataError, match="cannot be read"):
         load_text(tmp_path, GOOD, options=ReadOptions(items=tmp_path / "gone.csv"))
+
+
+def test_a_parquet_file_read_in_many_parts_is_one_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parts of three rows: order, and the row that an error names, go by the whole file."""
+    path = tmp_path / "events.parquet"
+    users = ["u", "v", "u", "u", "v", "v", "u", "v", ""]
+    pq.write_table(pa.table({"user_id": users, "item_id": range(9), "timestamp": [9, 8, 7, 6, 5, 4, 3, 2, 1]}), path)
+    whole = load_dataset(path, DROP)
+    monkeypatch.setattr("training.data.files.BATCH", 3)
+    parts = load_dataset(path, DROP)
+    assert (
+        [s.tolist() for s in parts.sequences] == [s.tolist() for s in whole.sequences] == [[7, 4, 3, 1], [8, 6, 5, 2]]
+    )
+    assert parts.report == whole.report
+    with pytest.raises(DataError, match="row 9: column 'user_id': missing user id"):
+        load_dataset(path)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from models.errors import DataError
 from training.data.chronicle import Chronicle
-from training.data.events import id_order
+from training.data.events import concat, id_order
 from training.data.items import item_table
 from training.data.options import ReadOptions
 from training.data.raw import open_raw, recognise
@@ -87,11 +87,22 @@ def load_dataset(path: Path, options: ReadOptions | None = None) -> Dataset:
     With a k-core filter the catalogue is what is left of it; without, every row of the items file is in it too.
     Raises DataError that names file, row and column for rows that cannot be used, and when nothing usable is left.
     """
-    options = options or ReadOptions()
-    source = _open(Path(path), options)
+    path = Path(path)
+    return dataset_of(open_source(path, options or ReadOptions()), path)
+
+
+def open_source(path: Path, options: ReadOptions) -> Source:
+    """Open what `load_dataset` reads; nothing is ordered or filtered yet."""
+    kind = recognise(path) if options.format == "auto" else options.format
+    return open_table(path, options) if kind == "table" else open_raw(path, kind, options)
+
+
+def dataset_of(source: Source, path: Path) -> Dataset:
+    """The data set that a source opened from `path` holds; reads it to its end. Raises as `load_dataset` does."""
+    events = concat(source.batches)
     dropped: Counter[str] = Counter()
-    chronicle = Chronicle.of(source.events, source.min_count, dropped)
-    _check_usable(Path(path), chronicle, sum((policy.dropped for policy in source.policies), dropped))
+    chronicle = Chronicle.of(events, source.min_count, dropped)
+    _check_usable(path, chronicle, sum((policy.dropped for policy in source.policies), dropped))
     catalogue = _catalogue(source, chronicle.present_items())
     return Dataset(
         name=source.name,
@@ -99,7 +110,7 @@ def load_dataset(path: Path, options: ReadOptions | None = None) -> Dataset:
         sequences=chronicle.sequences(catalogue["item_id"].to_pylist()),
         items=catalogue,
         report=LoadReport(
-            rows=source.rows,
+            rows=len(events.users) + source.policies[0].total,
             kept=len(chronicle.users),
             dropped=dict(+sum((policy.dropped for policy in source.policies), dropped)),
             tie_rule=UNSORTED if source.order is None else SORTED.format(source.order),
@@ -108,15 +119,9 @@ def load_dataset(path: Path, options: ReadOptions | None = None) -> Dataset:
     )
 
 
-def _open(path: Path, options: ReadOptions) -> Source:
-    kind = recognise(path) if options.format == "auto" else options.format
-    return open_table(path, options) if kind == "table" else open_raw(path, kind, options)
-
-
 def _catalogue(source: Source, used: set[str]) -> pa.Table:
     """The item table: the items with events, and the other rows of a file that lists the catalogue."""
-    everything = source.lists_catalogue and source.min_count <= 1
-    rows = list(source.read_items(None if everything else used))
+    rows = list(source.items(used))
     return item_table(rows, id_order(list(used.union(row["item_id"] for row in rows))))
 
 

@@ -1,7 +1,7 @@
 """The form all readers share: events in file order, cleaned by one set of rules."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -71,6 +71,17 @@ class Events:
     times: Times | None  # [E] sort keys, never shown; None = file order
 
 
+def concat(batches: Iterable[Events]) -> Events:
+    """Events of one file, put together again; at least one batch."""
+    parts = list(batches)
+    times = [pa.array(part.times) for part in parts if part.times is not None]
+    return Events(
+        users=pa.concat_arrays([part.users for part in parts]),
+        items=pa.concat_arrays([part.items for part in parts]),
+        times=pa.concat_arrays(times).to_numpy() if times else None,
+    )
+
+
 def clean(raw: RawColumns, policy: RowPolicy) -> Events:
     """Turn ids into strings and times into sort keys; rows where that fails go to `policy`."""
     users, items = _ids(raw, raw.user, raw.names[0]), _ids(raw, raw.item, raw.names[1])
@@ -103,7 +114,7 @@ def _ids(raw: RawColumns, column: pa.Array, name: str) -> pa.StringArray:
     """String form of an id column; null where there is no id."""
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
-    if not (pa.types.is_integer(column.type) or _is_text(column.type)):
+    if not (pa.types.is_integer(column.type) or is_text(column.type)):
         raise DataError(
             f"{raw.path}: column {name!r} is of type {column.type}; ids are strings or integers: cast the column first"
         )
@@ -112,14 +123,15 @@ def _ids(raw: RawColumns, column: pa.Array, name: str) -> pa.StringArray:
     return pc.if_else(empty, pa.scalar(None, pa.string()), text)
 
 
-def _is_text(kind: pa.DataType) -> bool:
+def is_text(kind: pa.DataType) -> bool:
+    """Whether a column of this type holds text, or nothing at all."""
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_null(kind))
 
 
 def _times(raw: RawColumns, column: pa.Array) -> pa.Array:
     """Numbers that sort like the times in `column` ([E], int64 or float64); null where there is no time."""
     kind = column.type
-    if _is_text(kind):
+    if is_text(kind):
         return _parsed_times(column)
     if pa.types.is_integer(kind) or pa.types.is_timestamp(kind):
         return column.cast(pa.int64())

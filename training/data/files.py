@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 from collections.abc import Container, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -18,10 +19,10 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from models.errors import DataError
-from training.data.events import BROKEN_LINE, RowPolicy, id_text
+from training.data.events import BROKEN_LINE, RowPolicy, id_text, is_text
 
 SUFFIXES = (".parquet", ".csv", ".csv.gz", ".tsv", ".tsv.gz", ".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz")
-BATCH = 1 << 16  # records held as Python objects at a time
+BATCH = 1 << 16  # rows held at a time
 
 Record = tuple[int, dict[str, Any]]  # row number (1-based) and values by column
 
@@ -56,7 +57,24 @@ def read_rows(path: Path, ids: Sequence[str], times: Sequence[str], policy: RowP
     if _is_json_lines(path):
         return collect(path, json_records(path, policy), ids, times)
     table, columns, first_row = _read_table(path, policy, {*ids, *times})
-    return Rows(path, table, np.arange(first_row, first_row + table.num_rows, dtype=np.int64), columns)
+    return _numbered(path, table, columns, first_row)
+
+
+def stream_rows(path: Path, ids: Sequence[str], times: Sequence[str], policy: RowPolicy) -> Iterator[Rows]:
+    """`read_rows` in parts, at least one, so that a large Parquet file is never in memory as a whole.
+
+    Other files come in one part, and so do times in text: their kind is decided over the whole column.
+    """
+    schema = _parquet_schema(path)
+    if schema is None or any(is_text(field.type) for field in schema if field.name in times):
+        yield read_rows(path, ids, times, policy)
+        return
+    chosen, row = _chosen(schema.names, {*ids, *times}), 1
+    yield _numbered(path, schema.empty_table(), schema.names, row)
+    with _readable(path), pq.ParquetFile(path) as file:
+        for batch in file.iter_batches(BATCH, columns=chosen):
+            yield _numbered(path, pa.Table.from_batches([batch]), schema.names, row)
+            row += batch.num_rows
 
 
 def read_records(path: Path, policy: RowPolicy) -> Iterator[Record]:
@@ -151,13 +169,32 @@ def _open(path: Path) -> IO[bytes]:
 
 def _read_table(path: Path, policy: RowPolicy, names: Container[str] | None = None) -> tuple[pa.Table, list[str], int]:
     """Columns `names` (None: all) of a Parquet or CSV file, the names of all there are, and the first row's number."""
-    try:
-        if path.suffix != ".parquet":
+    with _readable(path):
+        schema = _parquet_schema(path)
+        if schema is None:
             return *_read_csv(path, policy, names), 2
-        columns = pq.read_schema(path).names
-        return pq.read_table(path, columns=_chosen(columns, names)), columns, 1
+        return pq.read_table(path, columns=_chosen(schema.names, names)), schema.names, 1
+
+
+def _parquet_schema(path: Path) -> pa.Schema | None:
+    """The columns of a Parquet file; None for any other file."""
+    if path.suffix != ".parquet":
+        return None
+    with _readable(path):
+        return pq.read_schema(path)
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Turns what Arrow raises about a file into a DataError."""
+    try:
+        yield
     except (ValueError, OSError, EOFError) as error:
         raise DataError(f"{path}: cannot be read ({error}); check the path and that the file is complete") from error
+
+
+def _numbered(path: Path, table: pa.Table, columns: list[str], first_row: int) -> Rows:
+    return Rows(path, table, np.arange(first_row, first_row + table.num_rows, dtype=np.int64), columns)
 
 
 def _read_csv(path: Path, policy: RowPolicy, names: Container[str] | None) -> tuple[pa.Table, list[str]]:

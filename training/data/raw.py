@@ -48,8 +48,7 @@ def open_raw(path: Path, kind: Format, options: ReadOptions) -> Source:
     item_policies = RowPolicy(options.on_bad_rows, scope=ITEMS_SCOPE), RowPolicy("drop", scope=ITEMS_SCOPE)
     return Source(
         name=_stem(file) if "*" in raw.files[0] else kind,
-        rows=policy.total + len(rows.row),
-        events=clean(RawColumns(file, user, item, time, rows.row, raw.columns), policy),
+        batches=iter([clean(RawColumns(file, user, item, time, rows.row, raw.columns), policy)]),
         order=raw.columns[2],
         read_items=partial(_read_items, options.items or _items_beside(file, raw), raw, *item_policies),
         lists_catalogue=False,

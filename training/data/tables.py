@@ -2,11 +2,12 @@
 
 from collections.abc import Container, Iterable
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 from models.errors import DataError
 from training.data.events import RawColumns, RowPolicy, clean
-from training.data.files import SUFFIXES, Rows, is_table, read_records, read_rows
+from training.data.files import SUFFIXES, Rows, is_table, read_records, stream_rows
 from training.data.items import ITEMS_SCOPE, Item, unique_items
 from training.data.options import ReadOptions
 from training.data.source import Source
@@ -22,14 +23,14 @@ def open_table(path: Path, options: ReadOptions) -> Source:
         raise DataError(f"{file}: a table is an existing file that ends in one of {', '.join(SUFFIXES)}")
     policy = RowPolicy(options.on_bad_rows)
     times = (options.time_column,) if options.time_column else TIME_COLUMNS
-    rows = read_rows(file, (options.user_column, options.item_column), times, policy)
-    raw = _raw_columns(rows, options, times)
+    parts = stream_rows(file, (options.user_column, options.item_column), times, policy)
+    first = next(parts)
+    order = next((name for name in times if name in first.columns), options.time_column)
     item_policy = RowPolicy(options.on_bad_rows, scope=ITEMS_SCOPE)
     return Source(
         name=path.name.split(".")[0],
-        rows=policy.total + len(rows.row),
-        events=clean(raw, policy),
-        order=raw.names[2] if raw.time is not None else None,
+        batches=(clean(_raw_columns(rows, options, order), policy) for rows in chain([first], parts)),
+        order=order,
         read_items=partial(_read_items, _items_file(path, options), options, item_policy),
         lists_catalogue=True,
         min_count=options.min_count or 1,
@@ -37,13 +38,11 @@ def open_table(path: Path, options: ReadOptions) -> Source:
     )
 
 
-def _raw_columns(rows: Rows, options: ReadOptions, times: tuple[str, ...]) -> RawColumns:
-    user, item = rows.column(options.user_column), rows.column(options.item_column)
-    time = next((name for name in times if name in rows.columns), options.time_column)
+def _raw_columns(rows: Rows, options: ReadOptions, time: str | None) -> RawColumns:
     return RawColumns(
         path=rows.path,
-        user=user,
-        item=item,
+        user=rows.column(options.user_column),
+        item=rows.column(options.item_column),
         time=rows.column(time) if time else None,
         row=rows.row,
         names=(options.user_column, options.item_column, time or ""),
