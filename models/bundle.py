@@ -15,13 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from models.archives import read_arrays
 from models.catalogue import Catalogue
 from models.ensemble import EnsembleParameters
 from models.errors import BundleError
+from models.features import Facts
+from models.fusion import Fusion, Learned
 from models.transitions import TransitionIndex
 from models.trie import Trie
 
-SCHEMA_VERSION: Literal[1] = 1
+SCHEMA_VERSION: Literal[2] = 2
 MANIFEST = "manifest.json"
 ITEMS, TRANSITIONS, POPULARITY, TOKENIZER = "items.parquet", "transitions.npz", "popularity.npz", "tokenizer.npz"
 
@@ -53,7 +56,7 @@ class GraphEntry(_Model):
 class Manifest(_Model):
     """What a bundle holds and where it comes from."""
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[2] = SCHEMA_VERSION
     name: str
     version: int
     created: str  # ISO 8601, UTC
@@ -89,6 +92,8 @@ class Bundle:
     trie: Trie
     transitions: TransitionIndex
     popularity: NDArray[np.int64]  # [N + 1], training interactions of each item
+    facts: Facts
+    fusions: Mapping[str, Fusion]  # by generative graph
 
     @property
     def identity(self) -> str:
@@ -108,16 +113,40 @@ class Bundle:
         catalogue = Catalogue.load(directory / ITEMS)
         if catalogue.size != manifest.items:
             raise BundleError(f"the manifest of {directory} promises {manifest.items} items, got {catalogue.size}")
-        with np.load(directory / POPULARITY, allow_pickle=False) as arrays:
-            popularity = arrays["counts"]
+        popularity = read_arrays(directory / POPULARITY).get("counts", np.empty(0))
+        if popularity.shape != (manifest.items + 1,):
+            raise BundleError(
+                f"{directory / POPULARITY} must hold counts of {manifest.items} items and the padding, got an array of "
+                f"shape {popularity.shape}. Publish the bundle again."
+            )
+        transitions = TransitionIndex.load(directory / TRANSITIONS)
+        facts = Facts.build(transitions, catalogue.codes, popularity)
         return cls(
             path=directory,
             manifest=manifest,
             catalogue=catalogue,
             trie=Trie.build(catalogue.codes),
-            transitions=TransitionIndex.load(directory / TRANSITIONS),
+            transitions=transitions,
             popularity=popularity,
+            facts=facts,
+            fusions={name: _fusion(directory, manifest, name, facts) for name in manifest.ensembles},
         )
+
+
+def fusion_file(generative: str) -> str:
+    """The file that holds the learned parts of the ensemble of a generative graph."""
+    return f"fusion_{generative}.npz"
+
+
+def _fusion(directory: Path, manifest: Manifest, generative: str, facts: Facts) -> Fusion:
+    file, parameters = fusion_file(generative), manifest.ensembles[generative]
+    learned = Learned.load(directory / file) if file in manifest.files else None
+    if learned is None and parameters.method in ("learned", "candidates"):
+        raise BundleError(
+            f"the ensemble of {generative} in {directory} uses method {parameters.method}, which needs {file}; it is "
+            "not in the manifest. Fit the ensembles again: tandem fit."
+        )
+    return Fusion(parameters, learned, facts)
 
 
 def newest_version(path: Path) -> Path:

@@ -1,4 +1,4 @@
-"""The ensemble: one list from SASRec, one from a generative model, one weight a request.
+"""The ensemble's parameters and arithmetic: one list from SASRec, one from a generative model, one weight a request.
 
 After Ding et al., arXiv 2603.19809, section 5 and its released code: scores are min-max normalised inside each list,
 an item absent from a list contributes 0 there, and SASRec's weight is alpha = sigmoid(k * (indicator - tau)).
@@ -7,11 +7,12 @@ an item absent from a list contributes 0 there, and SASRec's weight is alpha = s
 Shapes: `B` requests, `K` entries of SASRec's list, `G` entries of the generative list, `M` = K + G.
 """
 
-from typing import Literal, NamedTuple
+from collections.abc import Mapping
+from typing import Literal, NamedTuple, Self, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from models.indicators import IndicatorName
 
@@ -19,20 +20,40 @@ Floats = NDArray[np.floating]
 Items = NDArray[np.int64]
 
 
-class EnsembleParameters(BaseModel):
-    """How the weight of SASRec is found; fitted on validation data and stored in the manifest."""
+Method = Literal["fixed", "msp", "transition", "learned", "candidates"]
+"""How two lists become one: by a fixed weight, by a weight that follows the indicator of that name, or by candidates'
+own features (`models.fusion`)."""
+METHODS: tuple[Method, ...] = get_args(Method)
+
+
+class Sigmoid(BaseModel):
+    """A weight that follows an indicator: alpha = sigmoid(k * (indicator - tau))."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    mode: Literal["fixed", "adaptive"]
-    alpha: float = 0.5  # the best fixed weight
-    indicator: IndicatorName = "msp"
-    k: float = 1.0
-    tau: float = 0.0
+    k: float
+    tau: float
 
-    def fixed(self) -> "EnsembleParameters":
-        """The same ensemble with its fixed weight: what adaptive weights are compared with, and fall back to."""
-        return self.model_copy(update={"mode": "fixed"})
+
+class EnsembleParameters(BaseModel):
+    """How two lists become one; fitted on validation data and stored in the manifest."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    method: Method  # what serves
+    alpha: float = 0.5  # the best fixed weight
+    weights: Mapping[IndicatorName, Sigmoid] = {}
+    validation: Mapping[Method, float] = {}  # NDCG@10 by which the method was chosen
+
+    @model_validator(mode="after")
+    def _has_its_weight(self) -> Self:
+        if self.method not in ("fixed", "candidates") and self.method not in self.weights:
+            raise ValueError(f"method {self.method} needs an entry in weights, which has {list(self.weights)}")
+        return self
+
+    def using(self, method: Method) -> "EnsembleParameters":
+        """The same parameters with another method."""
+        return EnsembleParameters(**{**dict(self), "method": method})
 
 
 class Aligned(NamedTuple):
@@ -53,6 +74,16 @@ class Aligned(NamedTuple):
         mixed = alpha[:, None] * np.nan_to_num(self.sasrec) + (1.0 - alpha[:, None]) * np.nan_to_num(self.generative)
         return np.where(self.items > 0, mixed, -np.inf)
 
+    def sorted_by(self, scores: Floats) -> "Fused":
+        """Both lists as one by scores [B, M], best first; equal scores keep the order of the slots."""
+        order = np.argsort(-scores, axis=1, kind="stable")
+        return Fused(
+            items=np.take_along_axis(self.items, order, axis=1),
+            scores=np.take_along_axis(scores, order, axis=1),
+            sasrec=np.take_along_axis(self.sasrec, order, axis=1),
+            generative=np.take_along_axis(self.generative, order, axis=1),
+        )
+
 
 class Fused(NamedTuple):
     """Both lists as one, best first; empty slots have item 0 and score -inf and stand last. Shapes as `Aligned`."""
@@ -63,11 +94,9 @@ class Fused(NamedTuple):
     generative: Floats
 
 
-def weight(parameters: EnsembleParameters, indicator: Floats) -> Floats:
-    """SASRec's weight alpha [B] for indicator values [B]."""
-    if parameters.mode == "fixed":
-        return np.full(len(indicator), parameters.alpha)
-    return 1.0 / (1.0 + np.exp(-parameters.k * (indicator.astype(np.float64) - parameters.tau)))
+def weight(sigmoid: Sigmoid, indicator: Floats) -> NDArray[np.float64]:
+    """SASRec's weight alpha [B] for values [B] of an indicator."""
+    return 1.0 / (1.0 + np.exp(-sigmoid.k * (indicator.astype(np.float64) - sigmoid.tau)))
 
 
 def normalise(items: Items, scores: Floats) -> Floats:
@@ -99,11 +128,4 @@ def fuse(sasrec: tuple[Items, Floats], generative: tuple[Items, Floats], alpha: 
     Equal scores keep the order: SASRec's list first, then the generative one, each best first.
     """
     aligned = align(sasrec, generative)
-    scores = aligned.mixture(alpha)
-    order = np.argsort(-scores, axis=1, kind="stable")
-    return Fused(
-        items=np.take_along_axis(aligned.items, order, axis=1),
-        scores=np.take_along_axis(scores, order, axis=1),
-        sasrec=np.take_along_axis(aligned.sasrec, order, axis=1),
-        generative=np.take_along_axis(aligned.generative, order, axis=1),
-    )
+    return aligned.sorted_by(aligned.mixture(alpha))

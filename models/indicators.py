@@ -2,8 +2,10 @@
 
 * `msp`: SASRec's maximum softmax probability over the whole catalogue (arXiv 2603.19809, section 5).
 * `transition`: SASRec's probability mass on the observed successors of the last item, among the items it listed.
+* `learned`: the probability that SASRec ranks the next item above the generative model, by a logistic regression over
+  the request's features (`models.fusion`).
 
-Both lie in [0, 1].
+All lie in [0, 1].
 """
 
 from collections.abc import Sequence
@@ -12,7 +14,7 @@ from typing import Literal, NamedTuple, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-IndicatorName = Literal["msp", "transition"]
+IndicatorName = Literal["msp", "transition", "learned"]
 INDICATORS: tuple[IndicatorName, ...] = get_args(IndicatorName)
 
 
@@ -33,13 +35,6 @@ class Ranked(NamedTuple):
 
 
 Successors = Sequence[NDArray[np.int32]]
-
-
-def indicator(name: IndicatorName, ranked: Ranked, successors: Successors) -> NDArray[np.float64]:
-    """Values [B] of the named indicator; `successors` are the sorted hop-1 successors of each last history item."""
-    if name == "msp":
-        return ranked.msp.astype(np.float64)
-    return transition_mass(ranked, successors)
 
 
 def transition_mass(ranked: Ranked, successors: Successors) -> NDArray[np.float64]:

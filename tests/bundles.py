@@ -8,9 +8,12 @@ import pyarrow as pa
 import torch
 
 from models.catalogue import Catalogue
+from models.features import CANDIDATE_FEATURES, REQUEST_FEATURES
+from models.fusion import Learned
 from models.networks.sasrec import SASRec, SASRecConfig
 from models.networks.sid_mlp import SidMlp, SidMlpConfig
 from models.networks.tiger import Tiger, TigerConfig
+from models.scorer import Scorer
 from training.index_build import build_index
 from training.publish import Parts, publish, stage
 from training.tokenizer import ResidualKMeans, add_collision_digit
@@ -53,3 +56,22 @@ def tiny_bundle(directory: Path, parts: Parts | None = None) -> Path:
         stage(parts or tiny_parts(), {"preset": "tiny"}, 1, staged)
         publish(staged, destination)
     return destination
+
+
+def random_scorer(features: int, units: int, seed: int) -> Scorer:
+    """A scorer whose every weight matters."""
+    random = np.random.default_rng(seed)
+    return Scorer(
+        mean=random.normal(size=features),
+        scale=random.uniform(0.5, 2.0, size=features),
+        linear=random.normal(size=features),
+        bias=np.asarray(random.normal()),
+        hidden=random.normal(size=(features, units)),
+        hidden_bias=random.normal(size=units),
+        output=random.normal(size=units),
+    )
+
+
+def random_learned(seed: int = 0) -> Learned:
+    """The learned parts of an ensemble, drawn rather than fitted."""
+    return Learned(random_scorer(len(REQUEST_FEATURES), 0, seed), random_scorer(len(CANDIDATE_FEATURES), 6, seed + 1))

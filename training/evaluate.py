@@ -11,12 +11,12 @@ from rich.table import Table
 
 from models.bundle import Bundle
 from models.categories import GROUPS, categorize
+from models.ensemble import METHODS, EnsembleParameters, Method
 from models.errors import DataError
 from models.graphs import Graphs
-from models.indicators import INDICATORS
 from training.data.dataset import Dataset, Instances
 from training.fusion import ensemble_ranks
-from training.lists import PROTOCOLS, Lists, Protocol, collect, indicator_values, popular
+from training.lists import PROTOCOLS, Lists, Protocol, collect, popular
 from training.metrics import Estimate, Ranks, bootstrap, ndcg, per_user, ranks, summary
 
 Split = Literal["valid", "test"]
@@ -56,7 +56,7 @@ class Results(BaseModel):
     ranking: str
     ties: str
     intervals: str
-    ensembles: Mapping[str, Any]
+    ensembles: Mapping[str, EnsembleParameters]
     protocols: Mapping[Protocol, ProtocolResults]
 
 
@@ -89,7 +89,7 @@ def evaluate(bundle: Bundle, dataset: Dataset, split: Split, console: Console) -
         ranking="full catalogue, item level, leave-last-out",
         ties=TIE_ORDER,
         intervals="95 % bootstrap over users, 1000 resamples, seed 0",
-        ensembles={name: parameters.model_dump() for name, parameters in bundle.manifest.ensembles.items()},
+        ensembles=bundle.manifest.ensembles,
         protocols=protocols,
     )
 
@@ -109,32 +109,48 @@ def _results(
 ) -> ProtocolResults:
     found = all_ranks(bundle, lists, instances, protocol)
     values = {name: ndcg(rank, 10) for name, rank in found.items()}
-    differences = {}
-    for name in lists.generated:
-        fixed, adaptive = f"fixed_{name}", f"ensemble_{name}"
-        better = max(("sasrec", name), key=lambda single: float(values[single].mean()))
-        differences[f"{adaptive} - {better}"] = bootstrap(values[adaptive] - values[better])
-        differences[f"{adaptive} - {fixed}"] = bootstrap(values[adaptive] - values[fixed])
     return ProtocolResults(
         masking=PROTOCOLS[protocol],
         rows={name: _row(rank, groups) for name, rank in found.items()},
-        ndcg_at_10_differences=differences,
+        ndcg_at_10_differences=_differences(bundle, values),
     )
 
 
+def _differences(bundle: Bundle, values: Mapping[str, NDArray[np.float64]]) -> dict[str, Estimate]:
+    """Every ensemble against the better single model, and against its fixed weight."""
+    found = {}
+    for name in bundle.fusions:
+        better = max(("sasrec", name), key=lambda single: float(values[single].mean()))
+        for method in methods(bundle, name):
+            for other in (better, ensemble_row("fixed", name)):
+                row = ensemble_row(method, name)
+                if row != other:
+                    found[f"{row} - {other}"] = bootstrap(values[row] - values[other])
+    return found
+
+
+def ensemble_row(method: Method, generative: str) -> str:
+    """The name of an ensemble's row."""
+    return f"{method}_{generative}"
+
+
+def methods(bundle: Bundle, generative: str) -> list[Method]:
+    """The methods that the bundle has fitted for a generative model, simplest first."""
+    fitted = bundle.manifest.ensembles[generative].validation
+    return [method for method in METHODS if method in fitted or method == "fixed"]
+
+
 def all_ranks(bundle: Bundle, lists: Lists, instances: Instances, protocol: Protocol) -> dict[str, Ranks]:
-    """Ranks of the targets under popularity, every model, and every ensemble (fixed and adaptive weight)."""
+    """Ranks of the targets under popularity, every model, and every method of every ensemble."""
     targets = instances.targets
-    indicators = {name: indicator_values(bundle, name, lists, instances) for name in INDICATORS}
     found = {
         "popularity": ranks(popular(bundle, instances, protocol), targets),
         "sasrec": ranks(lists.ranked.items, targets),
         **{name: ranks(generated.items, targets) for name, generated in lists.generated.items()},
     }
     for name in lists.generated:
-        adaptive = bundle.manifest.ensembles[name]
-        found[f"fixed_{name}"] = ensemble_ranks(adaptive.fixed(), name, lists, indicators, targets)
-        found[f"ensemble_{name}"] = ensemble_ranks(adaptive, name, lists, indicators, targets)
+        by_method = ensemble_ranks(bundle, name, methods(bundle, name), lists, instances)
+        found |= {ensemble_row(method, name): rank for method, rank in by_method.items()}
     return found
 
 

@@ -1,71 +1,155 @@
-"""Fits the ensemble: which fixed weight, and which indicator with which k and tau, has the best validation NDCG@10.
+"""Fits the ensembles on validation lists: the weights of every method, the learned parts, and which method serves.
 
 arXiv 2603.19809 tries tau = 0, .1, ..., .5 whatever the indicator's values are; where these are small, no such tau lets
 SASRec weigh much more than one half. Here tau is placed so that the median request gets each weight of a grid, and k
-says how far the others move from it. Only validation lists are seen here.
+says how far the others move from it.
+
+Methods are compared by NDCG@10 on the same validation users. Whatever is learned answers each of them from a fit
+without that user (cross-fitting), so that a method with more parameters cannot win by remembering them.
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.bundle import Bundle
-from models.ensemble import Aligned, EnsembleParameters, align, fuse, weight
-from models.indicators import INDICATORS, IndicatorName
+from models.ensemble import METHODS, Aligned, EnsembleParameters, Method, Sigmoid, align, weight
+from models.features import Context, Features, compute
+from models.features import Lists as LogLists
+from models.fusion import Learned
+from models.indicators import IndicatorName, transition_mass
+from models.scorer import Scorer
 from training.data.dataset import Instances
-from training.lists import Lists, indicator_values
+from training.lists import Lists
 from training.metrics import Ranks, ndcg, ranks
+from training.scorers import Examples, fit_candidates, fit_indicator
 
 ALPHAS = tuple(tenth / 10 for tenth in range(11))
 CENTRES = ALPHAS[1:-1]
 KS = (1.0, 2.0, 5.0, 9.0, 13.0, 17.0, 21.0, 25.0)
+FOLDS = 5
+
+Floats = NDArray[np.float64]
 
 
-def fit_ensemble(bundle: Bundle, generative: str, lists: Lists, instances: Instances) -> EnsembleParameters:
-    """The parameters of the ensemble of SASRec and the named generative model.
+class Fitted(NamedTuple):
+    """The ensemble of SASRec and one generative model, as it goes into a bundle."""
 
-    The result is adaptive, with the best fixed weight beside it as `alpha`.
-    """
-    aligned = align(lists.ranked[:2], lists.generated[generative])
-    values = {name: indicator_values(bundle, name, lists, instances) for name in INDICATORS}
-
-    def score(parameters: EnsembleParameters, indicator: NDArray[np.float64]) -> float:
-        return float(ndcg(mixture_ranks(aligned, weight(parameters, indicator), instances.targets), 10).mean())
-
-    fixed = [EnsembleParameters(mode="fixed", alpha=alpha) for alpha in ALPHAS]
-    best = max(fixed, key=lambda parameters: score(parameters, values["msp"]))
-    adaptive = [point for name in INDICATORS for point in adaptive_grid(name, values[name], best.alpha)]
-    return max(adaptive, key=lambda parameters: score(parameters, values[parameters.indicator]))
+    parameters: EnsembleParameters
+    learned: Learned
 
 
-def adaptive_grid(name: IndicatorName, values: NDArray[np.float64], alpha: float) -> Iterator[EnsembleParameters]:
-    """The adaptive weights to try for an indicator with these values; `alpha` is the fixed weight they stand beside."""
+def fit_ensemble(bundle: Bundle, generative: str, lists: Lists, instances: Instances) -> Fitted:
+    """Fit every method, and name the one with the best validation NDCG@10 as the one that serves."""
+    generated = lists.generated[generative]
+    targets, n = instances.targets, len(instances.targets)
+    aligned = align(lists.ranked[:2], generated)
+    features = compute(LogLists.of(lists.ranked, generated), aligned, contexts(bundle, instances), bundle.facts)
+    examples, better = _examples(aligned, features, targets), _better(aligned, targets)
+    fit_request = partial(_fit_request, features.request, better)
+    folds = np.random.default_rng(0).permutation(n) % FOLDS
+    values: dict[IndicatorName, Floats] = {
+        "msp": lists.ranked.msp.astype(np.float64),
+        "transition": transition_mass(lists.ranked, successors(bundle, instances)),
+        "learned": _cross_fitted(folds, lambda rows: fit_request(rows).probability, features.request),
+    }
+    logits = _cross_fitted(folds, lambda rows: fit_candidates(examples.take(rows)), features.candidates)
+
+    def score(mixture: NDArray[np.floating]) -> float:
+        return float(ndcg(slot_ranks(aligned, mixture, targets), 10).mean())
+
+    def score_weight(alpha: Floats) -> float:
+        return score(aligned.mixture(alpha))
+
+    alpha = max(ALPHAS, key=lambda value: score_weight(np.full(n, value)))
+    weights = {
+        name: max(sigmoid_grid(found), key=lambda sigmoid: score_weight(weight(sigmoid, found)))
+        for name, found in values.items()
+    }
+    validation: dict[Method, float] = {
+        "fixed": score_weight(np.full(n, alpha)),
+        **{name: score_weight(weight(sigmoid, values[name])) for name, sigmoid in weights.items()},
+        "candidates": score(np.where(examples.real, logits, -np.inf)),
+    }
+    method = max(METHODS, key=validation.__getitem__)
+    parameters = EnsembleParameters(method=method, alpha=alpha, weights=weights, validation=validation)
+    return Fitted(parameters, Learned(fit_request(np.arange(n)), fit_candidates(examples)))
+
+
+def sigmoid_grid(values: Floats) -> Iterator[Sigmoid]:
+    """The weights to try for an indicator with these values."""
     median = float(np.median(values))
     for k in KS:
         for centre in CENTRES:
-            tau = median - math.log(centre / (1 - centre)) / k
-            yield EnsembleParameters(mode="adaptive", alpha=alpha, indicator=name, k=k, tau=round(tau, 4))
+            yield Sigmoid(k=k, tau=round(median - math.log(centre / (1 - centre)) / k, 4))
 
 
-def mixture_ranks(aligned: Aligned, alpha: NDArray[np.floating], targets: NDArray[np.integer]) -> Ranks:
-    """Ranks [n] of the targets as `fuse` would order them, 0 where absent, without sorting anything."""
-    scores = aligned.mixture(alpha)
-    is_target = aligned.items == np.asarray(targets)[:, None]
-    place = is_target.argmax(axis=1)[:, None]
-    own = np.take_along_axis(scores, place, axis=1)
-    before = (scores > own) | ((scores == own) & (np.arange(scores.shape[1]) < place))
-    return np.where(is_target.any(axis=1), before.sum(axis=1) + 1, 0)
+def slot_ranks(aligned: Aligned, scores: NDArray[np.floating], targets: NDArray[np.integer]) -> Ranks:
+    """Ranks [n] of the targets as `Aligned.sorted_by` would order them, 0 where absent, without sorting anything."""
+    place, found = _slots(aligned, targets)
+    own = np.take_along_axis(scores, place[:, None], axis=1)
+    before = (scores > own) | ((scores == own) & (np.arange(scores.shape[1]) < place[:, None]))
+    return np.where(found, before.sum(axis=1) + 1, 0)
 
 
 def ensemble_ranks(
-    parameters: EnsembleParameters,
-    generative: str,
-    lists: Lists,
-    indicators: Mapping[IndicatorName, NDArray[np.float64]],
-    targets: NDArray[np.integer],
-) -> Ranks:
-    """Ranks [n] of the targets in the fused lists, through the code path of the service."""
-    alpha = weight(parameters, indicators[parameters.indicator])
-    return ranks(fuse(lists.ranked[:2], lists.generated[generative], alpha).items, targets)
+    bundle: Bundle, generative: str, methods: Sequence[Method], lists: Lists, instances: Instances
+) -> dict[Method, Ranks]:
+    """Ranks [n] of the targets in the fused lists of each method, through the code path of the service."""
+    fusion, generated = bundle.fusions[generative], lists.generated[generative]
+    found = contexts(bundle, instances)
+    return {
+        method: ranks(fusion.using(method)(lists.ranked, generated, found).fused.items, instances.targets)
+        for method in methods
+    }
+
+
+def contexts(bundle: Bundle, instances: Instances) -> list[Context]:
+    """What the histories of the instances bring to the ensemble."""
+    return [Context(history, bundle.transitions.row) for history in instances.histories]
+
+
+def successors(bundle: Bundle, instances: Instances) -> list[NDArray[np.int32]]:
+    """The items seen right after the last one of each history."""
+    return [bundle.transitions.row("forward", int(history[-1])).neighbours[0] for history in instances.histories]
+
+
+def _slots(aligned: Aligned, targets: NDArray[np.integer]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """The slot [n] of each target, and whether [n] it has one."""
+    is_target = aligned.items == np.asarray(targets)[:, None]
+    return is_target.argmax(axis=1), is_target.any(axis=1)
+
+
+def _examples(aligned: Aligned, features: Features, targets: NDArray[np.integer]) -> Examples:
+    place, found = _slots(aligned, targets)
+    return Examples(features.candidates, aligned.items > 0, place, found)
+
+
+def _better(aligned: Aligned, targets: NDArray[np.integer]) -> NDArray[np.int8]:
+    """Which model ranks each target [n] higher: 1 SASRec, -1 the generative one, 0 neither."""
+    sasrec, generative = (
+        slot_ranks(aligned, np.nan_to_num(scores, nan=-1.0), targets) for scores in (aligned.sasrec, aligned.generative)
+    )
+    better: NDArray[np.int8] = np.sign(generative - sasrec).astype(np.int8)
+    return better
+
+
+def _fit_request(request: Floats, better: NDArray[np.int8], rows: NDArray[np.integer]) -> Scorer:
+    """The indicator from the requests `rows` on which the models differ."""
+    rows = rows[better[rows] != 0]
+    return fit_indicator(request[rows], better[rows] > 0)
+
+
+def _cross_fitted(
+    folds: NDArray[np.int64], fit: Callable[[NDArray[np.integer]], Callable[[Floats], Floats]], features: Floats
+) -> Floats:
+    """Answers to all requests, each from a fit on the other folds."""
+    parts = [fit(np.flatnonzero(folds != fold))(features[folds == fold]) for fold in range(FOLDS)]
+    answers = np.empty((len(folds), *parts[0].shape[1:]))
+    for fold, part in enumerate(parts):
+        answers[folds == fold] = part
+    return answers

@@ -17,7 +17,7 @@ from rich.progress import track
 from models.bundle import Bundle
 from models.graphs import Generated, Graphs
 from models.histories import allow_all_but
-from models.indicators import IndicatorName, Ranked, indicator
+from models.indicators import Ranked
 from training.batches import history_batches
 from training.data.dataset import Instances
 
@@ -71,9 +71,3 @@ def popular(bundle: Bundle, instances: Instances, protocol: Protocol, k: int = 1
         left = head[~np.isin(head, history)][:k]
         row[: len(left)] = left
     return found
-
-
-def indicator_values(bundle: Bundle, name: IndicatorName, lists: Lists, instances: Instances) -> NDArray[np.float64]:
-    """Values [n] of an indicator for these answers."""
-    rows = [bundle.transitions.row("forward", int(history[-1])) for history in instances.histories]
-    return indicator(name, lists.ranked, [row.neighbours[0] for row in rows])

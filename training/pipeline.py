@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
-from models.bundle import Bundle, newest_version, read_manifest
+from models.bundle import Bundle, fusion_file, newest_version, read_manifest
 from models.catalogue import Catalogue
 from models.errors import TrainingError
 from models.graphs import Graphs
@@ -108,7 +108,11 @@ def _measure(staged: Path, dataset: Dataset, console: Console) -> Results:
     instances = dataset.instances("valid")
     # Protocol B is what the service does by default: it does not recommend what the user has just had.
     lists = collect(Graphs(bundle), instances, "B", console)
-    ensembles = {name: fit_ensemble(bundle, name, lists, instances) for name in lists.generated}
+    ensembles = {}
+    for name in lists.generated:
+        console.print(f"fitting the ensemble of SASRec and {name}")
+        ensembles[name], learned = fit_ensemble(bundle, name, lists, instances)
+        learned.save(staged / fusion_file(name))
     write_manifest(staged, read_manifest(staged).model_copy(update={"ensembles": ensembles}))
     results = evaluate(Bundle.open(staged), dataset, "test", console)
     test = results.model_dump(include={"ranking", "ties", "intervals", "protocols"})

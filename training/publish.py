@@ -71,7 +71,7 @@ def stage(parts: Parts, training: Mapping[str, Any], version: int, directory: Pa
         levels=parts.catalogue.codes.shape[1],
         codebook_size=parts.codebook_size,
         graphs=_export(parts, directory),
-        ensembles={name: EnsembleParameters(mode="fixed") for name in ("tiger", "sid_mlp")},
+        ensembles={name: EnsembleParameters(method="fixed") for name in ("tiger", "sid_mlp")},
         metrics={},
         training=training,
         files={},

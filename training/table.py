@@ -1,20 +1,25 @@
 """Evaluation results as Markdown and as a picture, so that no figure in the docs is typed by hand."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from models.categories import GROUPS
-from training.evaluate import ProtocolResults, Results, Row
+from models.ensemble import EnsembleParameters, Method
+from training.evaluate import ProtocolResults, Results, Row, ensemble_row
 from training.metrics import Estimate
 
-LABELS = {
-    "popularity": "Popularity",
-    "sasrec": "SASRec",
-    "tiger": "TIGER",
-    "sid_mlp": "SID-MLP",
-    "fixed_tiger": "SASRec + TIGER, fixed weight",
-    "ensemble_tiger": "SASRec + TIGER, adaptive weight",
-    "fixed_sid_mlp": "SASRec + SID-MLP, fixed weight",
-    "ensemble_sid_mlp": "SASRec + SID-MLP, adaptive weight",
+_MODELS = {"popularity": "Popularity", "sasrec": "SASRec", "tiger": "TIGER", "sid_mlp": "SID-MLP"}
+_METHODS: Mapping[Method, str] = {
+    "fixed": "fixed weight",
+    "msp": "weight by msp",
+    "transition": "weight by transition",
+    "learned": "weight by learned indicator",
+    "candidates": "candidate by candidate",
+}
+LABELS = _MODELS | {
+    ensemble_row(method, name): f"SASRec + {_MODELS[name]}, {label}"
+    for name in ("tiger", "sid_mlp")
+    for method, label in _METHODS.items()
 }
 
 
@@ -32,23 +37,43 @@ def markdown(results: Results) -> str:
     for protocol, part in results.protocols.items():
         parts += [f"## Protocol {protocol}: {part.masking}\n", _table(part), _differences(part)]
     parts.append("## Ensembles, fitted on validation\n")
-    for name, p in results.ensembles.items():
-        parts.append(
-            f"- `{name}`: adaptive weight of SASRec sigmoid({p['k']:g} · ({p['indicator']} − {p['tau']:g})); "
-            f"fixed weight {p['alpha']:.1f}."
-        )
+    parts += [_fitted(name, ensemble) for name, ensemble in results.ensembles.items()]
     return "\n".join(parts) + "\n"
 
 
 def overview(results: Results) -> str:
-    """A short table for a front page: NDCG@10 of every row under both protocols."""
+    """A short table for a front page: NDCG@10 of the models and of the ensembles that matter, under both protocols."""
     protocols = results.protocols
     titles = [f"N@10, {protocol}: {part.masking}" for protocol, part in protocols.items()]
     lines = [f"| {' | '.join([results.data['name'], *titles])} |", f"| --- |{' ---: |' * len(titles)}"]
-    for name in next(iter(protocols.values())).rows:
+    for name in _front_rows(results):
         estimates = [part.rows[name].metrics["ndcg@10"] for part in protocols.values()]
         cells = [f"{_short(e.value)} [{_short(e.low)}, {_short(e.high)}]" for e in estimates]
         lines.append(f"| {' | '.join([LABELS.get(name, name), *cells])} |")
+    return "\n".join(lines) + "\n"
+
+
+def _front_rows(results: Results) -> list[str]:
+    """All models, and of each ensemble the fixed weight, the paper's indicator, and the method that serves."""
+    shown = {
+        ensemble_row(method, name)
+        for name, ensemble in results.ensembles.items()
+        for method in ("fixed", "msp", ensemble.method)
+    }
+    rows = next(iter(results.protocols.values())).rows
+    return [name for name in rows if name in _MODELS or name in shown]
+
+
+def _fitted(generative: str, ensemble: EnsembleParameters) -> str:
+    """What was fitted for one generative model, a line a method."""
+    served = _METHODS[ensemble.method]
+    lines = [f"SASRec + {_MODELS[generative]}: the service uses {served}. N@10 on validation users:\n"]
+    for method, value in ensemble.validation.items():
+        detail = f", {ensemble.alpha:.1f}" if method == "fixed" else ""
+        if method != "fixed" and method != "candidates":
+            sigmoid = ensemble.weights[method]
+            detail = f", sigmoid({sigmoid.k:g} · ({method} − {sigmoid.tau:g}))"
+        lines.append(f"- {_METHODS[method]}{detail}: {_short(value)}")
     return "\n".join(lines) + "\n"
 
 
@@ -95,13 +120,13 @@ def plot(results: Results, path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, panels = pyplot.subplots(1, len(results.protocols), figsize=(11, 3.6), sharey=True, layout="constrained")
+    figure, panels = pyplot.subplots(1, len(results.protocols), figsize=(12, 4.8), sharey=True, layout="constrained")
     for panel, (protocol, part) in zip(panels, results.protocols.items(), strict=True):
         names = list(part.rows)[::-1]
         estimates = [part.rows[name].metrics["ndcg@10"] for name in names]
         values = [estimate.value for estimate in estimates]
         errors = [[e.value - e.low for e in estimates], [e.high - e.value for e in estimates]]
-        colours = ["#b7c4d4" if not name.startswith(("ensemble", "fixed")) else "#2b6cb0" for name in names]
+        colours = ["#b7c4d4" if name in _MODELS else "#2b6cb0" for name in names]
         panel.barh([LABELS.get(name, name) for name in names], values, xerr=errors, color=colours, capsize=3)
         panel.set_title(f"Protocol {protocol}: {part.masking}", fontsize=10)
         panel.set_xlabel("NDCG@10, 95 % interval")

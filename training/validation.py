@@ -12,7 +12,7 @@ from models.trie import Trie
 from training.batches import history_batches, pad
 from training.data.dataset import Instances
 from training.export import level_tensors
-from training.metrics import ndcg, ranks
+from training.metrics import Ranks, ndcg, ranks
 
 BATCH = 64
 USERS = 4000
@@ -46,17 +46,20 @@ def beam_validator(
 ) -> Callable[[], float]:
     """NDCG@10 of the beam search over the network as it is when called, on the device of `item_codes`."""
     trie = Trie.build(item_codes.cpu().numpy())
+    return lambda: float(ndcg(beam_ranks(search, trie, max_history, item_codes, instances), 10).mean())
+
+
+def beam_ranks(
+    search: TigerBeam | SidMlpBeam, trie: Trie, max_history: int, item_codes: torch.Tensor, instances: Instances
+) -> Ranks:
+    """Ranks [n] of the targets in the beams, 0 where absent."""
     device = item_codes.device
     leaf_item = torch.from_numpy(trie.leaf_item).to(device)
-
-    def validate() -> float:
-        found = np.zeros(len(instances.targets))
-        for rows in history_batches(instances.histories, BATCH):
-            allowed = np.ones((len(rows), trie.items + 1), dtype=np.bool_)
-            levels = [type(level)(*(table.to(device) for table in level)) for level in level_tensors(trie, allowed)]
-            history = pad([instances.histories[i] for i in rows], max_history).to(device)
-            items, _ = search(history, item_codes, leaf_item, levels)
-            found[rows] = ndcg(ranks(items.cpu().numpy(), instances.targets[rows]), 10)
-        return float(found.mean())
-
-    return validate
+    found = np.zeros(len(instances.targets), dtype=np.int64)
+    for rows in history_batches(instances.histories, BATCH):
+        allowed = np.ones((len(rows), trie.items + 1), dtype=np.bool_)
+        levels = [type(level)(*(table.to(device) for table in level)) for level in level_tensors(trie, allowed)]
+        history = pad([instances.histories[i] for i in rows], max_history).to(device)
+        items, _ = search(history, item_codes, leaf_item, levels)
+        found[rows] = ranks(items.cpu().numpy(), instances.targets[rows])
+    return found

@@ -54,9 +54,9 @@ def test_a_missing_file_is_named(copy: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"schema_version": 99}, "schema 1, got 99"),
-        ({"items": "many"}, "does not follow schema 1"),
-        ({"surprise": 1}, "does not follow schema 1"),
+        ({"schema_version": 99}, "schema 2, got 99"),
+        ({"items": "many"}, "does not follow schema 2"),
+        ({"surprise": 1}, "does not follow schema 2"),
         ({"items": 61}, "promises 61 items, got 60"),
     ],
 )

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
-from models.ensemble import EnsembleParameters, fuse, normalise, weight
+from models.ensemble import EnsembleParameters, Sigmoid, fuse, normalise, weight
 
 Entries = list[tuple[int, float]]
 ranked_lists = st.lists(
@@ -67,7 +68,12 @@ def test_equal_scores_normalise_to_one_and_an_empty_list_to_nothing() -> None:
 
 
 def test_sasrec_weighs_more_when_the_indicator_is_higher() -> None:
-    parameters = EnsembleParameters(mode="adaptive", k=9.0, tau=0.2)
-    alphas = weight(parameters, np.array([0.0, 0.2, 1.0]))
+    alphas = weight(Sigmoid(k=9.0, tau=0.2), np.array([0.0, 0.2, 1.0]))
     assert alphas.tolist() == pytest.approx([1 / (1 + math.exp(1.8)), 0.5, 1 / (1 + math.exp(-7.2))])
-    assert weight(parameters.fixed(), np.array([0.0, 1.0])).tolist() == [0.5, 0.5]
+
+
+def test_a_method_without_its_weight_is_refused() -> None:
+    parameters = EnsembleParameters(method="msp", alpha=0.2, weights={"msp": Sigmoid(k=1, tau=0)})
+    assert parameters.using("fixed").alpha == 0.2
+    with pytest.raises(ValidationError, match=r"method learned needs an entry in weights, which has \['msp'\]"):
+        parameters.using("learned")

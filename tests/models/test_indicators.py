@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from models.indicators import Ranked, indicator
+from models.indicators import Ranked, transition_mass
 
 
 def test_transition_is_the_probability_of_listed_successors() -> None:
@@ -18,5 +18,4 @@ def test_transition_is_the_probability_of_listed_successors() -> None:
     )
     successors = [np.array([2, 7, 9], dtype=np.int32), np.array([], dtype=np.int32)]
     expected = (np.exp(3.0) + np.exp(1.0)) / partition[0]
-    assert indicator("transition", ranked, successors).tolist() == pytest.approx([expected, 0.0], rel=1e-5)
-    assert indicator("msp", ranked, successors).tolist() == pytest.approx(ranked.msp.tolist())
+    assert transition_mass(ranked, successors).tolist() == pytest.approx([expected, 0.0], rel=1e-5)

@@ -12,36 +12,42 @@ from rich.console import Console
 
 from models.bundle import Bundle
 from models.categories import categorize
-from models.ensemble import EnsembleParameters
+from models.ensemble import METHODS, EnsembleParameters, Sigmoid
 from models.errors import DataError
+from models.fusion import Fusion
 from models.graphs import Graphs
 from models.histories import allow_all_but
-from tests.bundles import ITEMS
+from tests.bundles import ITEMS, random_learned
 from tests.training.test_lists import tiny_dataset
 from training.data.dataset import Dataset
 from training.evaluate import Results, Split, evaluate, print_results
 
 QUIET = Console(file=io.StringIO())
+GENERATIVE = ("tiger", "sid_mlp")
 ROWS = [
     "popularity",
     "sasrec",
-    "tiger",
-    "sid_mlp",
-    "fixed_tiger",
-    "ensemble_tiger",
-    "fixed_sid_mlp",
-    "ensemble_sid_mlp",
+    *GENERATIVE,
+    *(f"{method}_{name}" for name in GENERATIVE for method in ("fixed", "msp", "transition", "learned", "candidates")),
 ]
 
 
 @pytest.fixture(scope="module")
 def adaptive(bundle: Bundle) -> Bundle:
-    """The tiny bundle with adaptive ensembles, so that fixed and adaptive rows differ."""
-    parameters = {
-        "tiger": EnsembleParameters(mode="adaptive", alpha=0.2, indicator="transition", k=25.0, tau=0.05),
-        "sid_mlp": EnsembleParameters(mode="adaptive", alpha=0.9, indicator="msp", k=1.0, tau=0.5),
+    """The tiny bundle with every method of both ensembles, so that their rows differ."""
+    weights = {
+        "msp": Sigmoid(k=1.0, tau=0.5),
+        "transition": Sigmoid(k=25.0, tau=0.05),
+        "learned": Sigmoid(k=9.0, tau=0.5),
     }
-    return replace(bundle, manifest=bundle.manifest.model_copy(update={"ensembles": parameters}))
+    parameters = {
+        name: EnsembleParameters(
+            method="candidates", alpha=alpha, weights=weights, validation=dict.fromkeys(METHODS, 0.0)
+        )
+        for name, alpha in (("tiger", 0.2), ("sid_mlp", 0.9))
+    }
+    fusions = {name: Fusion(parameters[name], random_learned(), bundle.facts) for name in GENERATIVE}
+    return replace(bundle, manifest=bundle.manifest.model_copy(update={"ensembles": parameters}), fusions=fusions)
 
 
 @pytest.fixture(scope="module")
@@ -111,22 +117,25 @@ def test_single_models_score_what_their_graphs_answer(
 def test_differences_are_paired_differences_of_rows(results: Results) -> None:
     for part in results.protocols.values():
         ndcg = {name: row.metrics["ndcg@10"].value for name, row in part.rows.items()}
-        assert len(part.ndcg_at_10_differences) == 4
+        assert len(part.ndcg_at_10_differences) == 2 * (5 + 4)  # over the better model, and over the fixed weight
         for label, difference in part.ndcg_at_10_differences.items():
             left, right = label.split(" - ")
             assert difference.value == pytest.approx(ndcg[left] - ndcg[right])
             assert difference.low <= difference.value <= difference.high
         for name in ("tiger", "sid_mlp"):
             better = max(("sasrec", name), key=lambda single: ndcg[single])
-            assert f"ensemble_{name} - {better}" in part.ndcg_at_10_differences
+            assert {
+                f"candidates_{name} - {better}",
+                f"learned_{name} - fixed_{name}",
+            } <= part.ndcg_at_10_differences.keys()
 
 
 def test_protocols_and_ensembles_differ(results: Results) -> None:
     """Otherwise the tests above could not tell them apart."""
     rows = {p: {name: row.metrics["ndcg@10"].value for name, row in results.protocols[p].rows.items()} for p in "AB"}
     assert rows["A"]["tiger"] != rows["B"]["tiger"]
-    assert rows["B"]["ensemble_tiger"] != rows["B"]["fixed_tiger"]
-    assert rows["B"]["ensemble_tiger"] != rows["B"]["ensemble_sid_mlp"]
+    ensembles = [rows["B"][name] for name in ROWS[4:]]
+    assert len(set(ensembles)) > len(ensembles) / 2
 
 
 def test_results_survive_json(results: Results) -> None:
@@ -138,7 +147,7 @@ def test_results_say_what_they_are_of(results: Results, dataset: Dataset) -> Non
     assert results.data["users"] == len(dataset.user_ids)
     assert results.data["items"] == ITEMS
     assert results.data["interactions"] == sum(map(len, dataset.sequences))
-    assert results.ensembles["tiger"]["indicator"] == "transition"
+    assert results.ensembles["tiger"].method == "candidates"
 
 
 def test_the_table_shows_every_number(results: Results) -> None:

@@ -2,6 +2,7 @@
 
 import io
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,14 +11,15 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from models.bundle import Bundle
-from models.ensemble import EnsembleParameters, align, fuse, weight
+from models.ensemble import METHODS, align, fuse, weight
+from models.fusion import Fusion
 from models.graphs import Generated, Graphs
-from models.indicators import INDICATORS, Ranked
+from models.indicators import Ranked, transition_mass
 from tests.training.test_lists import tiny_dataset
 from training.data.dataset import Instances
-from training.fusion import ALPHAS, adaptive_grid, ensemble_ranks, fit_ensemble, mixture_ranks
-from training.lists import Lists, collect, indicator_values
-from training.metrics import ndcg, ranks
+from training.fusion import ALPHAS, contexts, fit_ensemble, sigmoid_grid, slot_ranks, successors
+from training.lists import Lists, collect
+from training.metrics import ranks
 
 LENGTH = 6
 Entries = list[tuple[int, float]]
@@ -39,12 +41,22 @@ def as_arrays(rows: list[Entries]) -> tuple[np.ndarray, np.ndarray]:
     )
 
 
+def ranks_of_mixture(
+    sasrec: tuple[np.ndarray, np.ndarray],
+    generative: tuple[np.ndarray, np.ndarray],
+    alpha: np.ndarray,
+    targets: np.ndarray,
+) -> np.ndarray:
+    aligned = align(sasrec, generative)
+    return slot_ranks(aligned, aligned.mixture(alpha), targets)
+
+
 @given(cases)
 def test_mixture_ranks_are_the_ranks_in_the_fused_list(rows: list[tuple[Entries, Entries, float, int]]) -> None:
     sasrec, generative = as_arrays([row[0] for row in rows]), as_arrays([row[1] for row in rows])
     alpha, targets = np.array([row[2] for row in rows]), np.array([row[3] for row in rows], dtype=np.int32)
     expected = ranks(fuse(sasrec, generative, alpha).items, targets)
-    assert mixture_ranks(align(sasrec, generative), alpha, targets).tolist() == expected.tolist()
+    assert ranks_of_mixture(sasrec, generative, alpha, targets).tolist() == expected.tolist()
 
 
 def test_random_lists_cover_hits_misses_and_ties() -> None:
@@ -62,7 +74,7 @@ def test_random_lists_cover_hits_misses_and_ties() -> None:
     expected = ranks(fused.items, targets)
     assert 0 < (expected == 0).sum() < n
     assert (np.diff(fused.scores[:, :10], axis=1) == 0).any()
-    np.testing.assert_array_equal(mixture_ranks(align(sasrec, generative), alpha, targets), expected)
+    np.testing.assert_array_equal(ranks_of_mixture(sasrec, generative, alpha, targets), expected)
 
 
 @pytest.fixture(scope="module")
@@ -75,53 +87,58 @@ def lists(graphs: Graphs, instances: Instances) -> Lists:
     return collect(graphs, instances, "B", Console(file=io.StringIO()))
 
 
-def score_by_loop(parameters: EnsembleParameters, values: np.ndarray, lists: Lists, instances: Instances) -> float:
+def score_by_loop(alpha: np.ndarray, lists: Lists, targets: np.ndarray) -> float:
     """Mean NDCG@10, one user at a time, through the fusion of the service."""
     total = 0.0
-    for row, target in enumerate(instances.targets.tolist()):
+    for row, target in enumerate(targets.tolist()):
         one = slice(row, row + 1)
         sasrec = (lists.ranked.items[one], lists.ranked.scores[one])
         generative = (lists.generated["tiger"].items[one], lists.generated["tiger"].scores[one])
-        top = fuse(sasrec, generative, weight(parameters, values[one])).items[0, :10].tolist()
+        top = fuse(sasrec, generative, alpha[one]).items[0, :10].tolist()
         if target in top:
             total += 1 / math.log2(top.index(target) + 2)
-    return total / len(instances.targets)
+    return total / len(targets)
 
 
-def test_the_fit_is_the_best_point_of_the_grid(bundle: Bundle, lists: Lists, instances: Instances) -> None:
-    found = fit_ensemble(bundle, "tiger", lists, instances)
-    values = {name: indicator_values(bundle, name, lists, instances) for name in INDICATORS}
-
-    def score(parameters: EnsembleParameters) -> float:
-        return score_by_loop(parameters, values[parameters.indicator], lists, instances)
-
-    fixed = [score(EnsembleParameters(mode="fixed", alpha=float(alpha))) for alpha in ALPHAS]
-    adaptive = [score(point) for name in INDICATORS for point in adaptive_grid(name, values[name], alpha=0.5)]
+def test_the_weights_are_the_best_points_of_their_grids(bundle: Bundle, lists: Lists, instances: Instances) -> None:
+    found = fit_ensemble(bundle, "tiger", lists, instances).parameters
+    n = len(instances.targets)
+    values = {
+        "msp": lists.ranked.msp.astype(np.float64),
+        "transition": transition_mass(lists.ranked, successors(bundle, instances)),
+    }
+    fixed = [score_by_loop(np.full(n, alpha), lists, instances.targets) for alpha in ALPHAS]
     assert max(fixed) > min(fixed)
-    assert max(adaptive) > min(adaptive)
-    assert found.mode == "adaptive"
-    assert score(found.fixed()) == pytest.approx(max(fixed), abs=1e-12)
-    assert score(found) == pytest.approx(max(adaptive), abs=1e-12)
+    assert found.validation["fixed"] == pytest.approx(max(fixed), abs=1e-12)
+    assert score_by_loop(np.full(n, found.alpha), lists, instances.targets) == pytest.approx(max(fixed), abs=1e-12)
+    for name, indicator in values.items():
+        points = [
+            score_by_loop(weight(point, indicator), lists, instances.targets) for point in sigmoid_grid(indicator)
+        ]
+        assert max(points) > min(points)
+        assert found.validation[name] == pytest.approx(max(points), abs=1e-12)
+    assert list(found.validation) == list(METHODS)
+    assert found.validation[found.method] == max(found.validation.values())
 
 
 def test_the_grid_gives_the_median_request_every_weight_at_every_slope() -> None:
     values = np.array([0.01, 0.03, 0.2])
-    points = list(adaptive_grid("msp", values, alpha=0.3))
+    points = list(sigmoid_grid(values))
     medians = sorted({(point.k, round(weight(point, values)[1], 2)) for point in points})
     slopes = sorted({point.k for point in points})
     assert medians == [(k, tenth / 10) for k in slopes for tenth in range(1, 10)]
-    assert {point.alpha for point in points} == {0.3}
 
 
-def rigged(n: int = 40) -> tuple[Lists, Instances]:
+def rigged(n: int = 200) -> tuple[Lists, Instances]:
     """SASRec is right where it is sure of itself, the generative model everywhere else; the other is wrong then."""
-    targets = np.arange(1, n + 1)
+    random = np.random.default_rng(0)
+    targets = random.integers(1, 41, n)
     wrong, filler = np.full(n, 50), np.full(n, 51)
-    sure = np.arange(n) % 2 == 0
+    sure = random.permutation(n) < n / 2
     scores = np.tile(np.array([0.0, -1.0], dtype=np.float32), (n, 1))
     ranked = Ranked(
         items=np.stack([np.where(sure, targets, wrong), filler], axis=1),
-        scores=scores,
+        scores=scores + np.where(sure, 2.0, 1.0)[:, None].astype(np.float32),
         msp=np.where(sure, 0.35, 0.15).astype(np.float32),
         log_partition=np.full(n, 3.0, dtype=np.float32),
     )
@@ -130,35 +147,45 @@ def rigged(n: int = 40) -> tuple[Lists, Instances]:
     return Lists(ranked, {"tiger": generated}), Instances(np.arange(n), histories, targets.astype(np.int32))
 
 
-def test_the_fit_finds_the_threshold_that_tells_the_models_apart(bundle: Bundle) -> None:
+def test_the_fit_finds_what_tells_the_models_apart(bundle: Bundle) -> None:
     lists, instances = rigged()
     found = fit_ensemble(bundle, "tiger", lists, instances)
-    values = {name: indicator_values(bundle, name, lists, instances) for name in INDICATORS}
-    assert (found.mode, found.indicator) == ("adaptive", "msp")
-    assert 0.15 < found.tau < 0.35
-    assert (ensemble_ranks(found, "tiger", lists, values, instances.targets) == 1).all()
-    fixed = ndcg(ensemble_ranks(found.fixed(), "tiger", lists, values, instances.targets), 10).mean()
-    assert fixed < 1
+    validation = found.parameters.validation
+    assert validation["fixed"] < 0.9
+    assert validation["msp"] == 1.0
+    assert validation["learned"] > 0.99
+    assert 0.15 < found.parameters.weights["msp"].tau < 0.35
+    verdict = Fusion(found.parameters.using("learned"), found.learned, bundle.facts)(
+        lists.ranked, lists.generated["tiger"], contexts(bundle, instances)
+    )
+    sure = lists.ranked.msp > 0.2
+    assert np.median(verdict.value[sure]) > 0.9
+    assert np.median(verdict.value[~sure]) < 0.1
+    assert (ranks(verdict.fused.items, instances.targets) == 1).mean() > 0.99
 
 
-def test_a_weight_of_one_is_sasrecs_own_order(bundle: Bundle, lists: Lists, instances: Instances) -> None:
-    values = {name: indicator_values(bundle, name, lists, instances) for name in INDICATORS}
-    own = ranks(lists.ranked.items, instances.targets)
-    only = EnsembleParameters(mode="fixed", alpha=1.0)
-    found = ensemble_ranks(only, "sid_mlp", lists, values, instances.targets)
-    assert (own > 0).any()
-    np.testing.assert_array_equal(found[own > 0], own[own > 0])
-    assert (found[own == 0] != own[own == 0]).any()  # what SASRec lacks may still come from the other list
+def test_whatever_is_learned_is_compared_on_users_it_was_not_fitted_on(bundle: Bundle) -> None:
+    """Targets drawn at random cannot be predicted: a fit that had seen them would score above chance."""
+    lists, instances = rigged()
+    random = np.random.default_rng(1)
+    swapped = np.where(
+        random.random(len(instances.targets)) < 0.5, lists.ranked.items[:, 0], lists.generated["tiger"].items[:, 0]
+    )
+    found = fit_ensemble(
+        bundle, "tiger", lists, Instances(instances.users, instances.histories, swapped.astype(np.int32))
+    )
+    chance = (1 + 1 / math.log2(3)) / 2  # first or second of two
+    assert found.parameters.validation["candidates"] == pytest.approx(chance, abs=0.05)
 
 
-def test_an_adaptive_weight_is_looked_up_under_its_own_indicator(
-    bundle: Bundle, lists: Lists, instances: Instances
-) -> None:
-    n = len(instances.targets)
-    values = {"msp": np.zeros(n), "transition": np.ones(n)}
-    sasrec_only = EnsembleParameters(mode="adaptive", indicator="transition", k=1000.0, tau=0.5)
-    generative_only = EnsembleParameters(mode="adaptive", indicator="msp", k=1000.0, tau=0.5)
-    for parameters, alpha in ((sasrec_only, 1.0), (generative_only, 0.0)):
-        found = ensemble_ranks(parameters, "tiger", lists, values, instances.targets)
-        fixed = EnsembleParameters(mode="fixed", alpha=alpha)
-        np.testing.assert_array_equal(found, ensemble_ranks(fixed, "tiger", lists, values, instances.targets))
+def test_the_transition_mass_is_that_of_a_loop(bundle: Bundle, lists: Lists, instances: Instances) -> None:
+    found = transition_mass(lists.ranked, successors(bundle, instances))
+    for row, history in enumerate(instances.histories):
+        followers = set(bundle.transitions.row("forward", int(history[-1])).neighbours[0].tolist())
+        scores = zip(lists.ranked.items[row].tolist(), lists.ranked.scores[row].tolist(), strict=True)
+        partition = float(lists.ranked.log_partition[row])
+        expected = sum(np.exp(score - partition) for item, score in scores if item in followers)
+        assert found[row] == pytest.approx(expected, rel=1e-6)
+    assert 0 < np.ptp(found) < 1
+    unknown = replace(instances, histories=[np.array([0], dtype=np.int32)] * len(instances.targets))
+    assert not transition_mass(lists.ranked, successors(bundle, unknown)).any()

@@ -1,7 +1,6 @@
 """The lists of a bundle's graphs, gathered in batches, against one call for each instance."""
 
 import io
-from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +12,7 @@ from models.graphs import Graphs
 from models.histories import allow_all_but
 from tests.bundles import ITEMS, WIDTH
 from training.data.dataset import Dataset, Instances, LoadReport
-from training.lists import Lists, Protocol, collect, indicator_values, popular
+from training.lists import Lists, Protocol, collect, popular
 
 QUIET = Console(file=io.StringIO())
 
@@ -98,20 +97,3 @@ def test_a_history_that_leaves_fewer_popular_items_leaves_empty_slots(bundle: Bu
     assert len(left) == 4
     assert found[0].tolist() == left + [0] * 6
     assert found[1].tolist() == popular_by_loop(bundle, {1})[:10]
-
-
-def test_indicators_are_those_of_a_loop(bundle: Bundle, lists: Lists, instances: Instances) -> None:
-    np.testing.assert_array_equal(indicator_values(bundle, "msp", lists, instances), lists.ranked.msp)
-    found = indicator_values(bundle, "transition", lists, instances)
-    for row, history in enumerate(instances.histories):
-        successors = set(bundle.transitions.row("forward", int(history[-1])).neighbours[0].tolist())
-        scores = zip(lists.ranked.items[row].tolist(), lists.ranked.scores[row].tolist(), strict=True)
-        partition = float(lists.ranked.log_partition[row])
-        expected = sum(np.exp(score - partition) for item, score in scores if item in successors)
-        assert found[row] == pytest.approx(expected, rel=1e-6)
-    assert 0 < np.ptp(found) < 1
-
-
-def test_an_item_without_successors_has_no_transition_mass(bundle: Bundle, lists: Lists, instances: Instances) -> None:
-    unknown = replace(instances, histories=[np.array([0], dtype=np.int32)] * len(instances.targets))
-    assert not indicator_values(bundle, "transition", lists, unknown).any()

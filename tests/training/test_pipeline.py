@@ -23,8 +23,8 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 import training.cli
-from models.bundle import Bundle, read_manifest
-from models.ensemble import EnsembleParameters
+from models.bundle import Bundle, fusion_file, read_manifest
+from models.ensemble import METHODS, EnsembleParameters
 from models.errors import TrainingError
 from models.graphs import Graphs
 from models.networks.beam import TigerBeam
@@ -154,10 +154,11 @@ def test_the_manifest_tells_what_the_bundle_is(bundle: Bundle, dataset: Dataset)
     assert (manifest.levels, manifest.codebook_size) == (3, 64)
     assert set(manifest.graphs) == set(NETWORKS)
     assert {entry.width for entry in manifest.graphs.values()} == {20}
-    assert {name: parameters.mode for name, parameters in manifest.ensembles.items()} == {
-        "tiger": "adaptive",
-        "sid_mlp": "adaptive",
-    }
+    for name in ("tiger", "sid_mlp"):
+        parameters = manifest.ensembles[name]
+        assert list(parameters.validation) == list(METHODS)
+        assert parameters.validation[parameters.method] == max(parameters.validation.values())
+        assert fusion_file(name) in manifest.files
     configuration = manifest.training
     assert (configuration["preset"], configuration["embedder"], configuration["seed"]) == ("tiny", "tfidf", 0)
     assert configuration["data"]["rows"] == sum(map(len, dataset.sequences))
@@ -166,14 +167,14 @@ def test_the_manifest_tells_what_the_bundle_is(bundle: Bundle, dataset: Dataset)
     assert configuration["minutes"] >= 0
     for protocol in "AB":
         rows = manifest.metrics["test"]["protocols"][protocol]["rows"]
-        assert {"popularity", *NETWORKS, "fixed_tiger", "ensemble_sid_mlp"} <= set(rows)
+        assert {"popularity", *NETWORKS, "fixed_tiger", "candidates_sid_mlp"} <= set(rows)
 
 
 def test_what_train_reports_is_what_the_manifest_says(shop: Shop, bundle: Bundle) -> None:
     reported = json.loads((shop.folder / "train.json").read_text())
     assert reported["bundle"] == "demo@1"
     assert reported["protocols"] == bundle.manifest.metrics["test"]["protocols"]
-    assert reported["ensembles"] == {name: p.model_dump() for name, p in bundle.manifest.ensembles.items()}
+    assert reported["ensembles"] == {name: p.model_dump(mode="json") for name, p in bundle.manifest.ensembles.items()}
 
 
 def test_evaluate_reproduces_the_manifest_exactly(shop: Shop, first: Path, bundle: Bundle) -> None:
@@ -250,7 +251,7 @@ def test_fitting_again_gives_the_same_ensembles_and_results(shop: Shop, first: P
     bundle = tmp_path / "bundle"
     shutil.copytree(first, bundle)
     before = read_manifest(bundle)
-    spoilt = {name: EnsembleParameters(mode="fixed", alpha=0.0) for name in before.ensembles}
+    spoilt = {name: EnsembleParameters(method="fixed", alpha=0.0) for name in before.ensembles}
     write_manifest(bundle, before.model_copy(update={"ensembles": spoilt, "metrics": {}}))
     shop.tandem("fit", str(bundle), "--data", str(shop.data))
     assert Bundle.open(bundle).manifest == before
