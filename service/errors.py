@@ -6,6 +6,7 @@
     x OverloadedError      too many requests in flight                         429
     x NotReadyError        no bundle is loaded yet, or none could be           503
     x StoreUnavailableError  Redis is needed for this request and is away      503
+      x StoreFullError     Redis has no memory left for it                     503
     x DeadlineError        the deadline passed before the answer was ready     504
 """
 
@@ -38,6 +39,10 @@ class NotReadyError(ServiceError):
 
 class StoreUnavailableError(ServiceError):
     """Redis is needed and does not answer."""
+
+
+class StoreFullError(StoreUnavailableError):
+    """Redis answers, and has no memory left."""
 
 
 class DeadlineError(ServiceError):
@@ -96,6 +101,7 @@ BY_EXCEPTION: Mapping[type[TandemError], Kind] = {
     OverloadedError: OVERLOADED,
     NotReadyError: NOT_READY,
     StoreUnavailableError: STORE,
+    StoreFullError: STORE,
     DeadlineError: DEADLINE,
 }
 BY_STATUS: Mapping[int, Kind] = {kind.status: kind for kind in (MALFORMED, NOT_FOUND, METHOD, TOO_LARGE)}

@@ -59,6 +59,8 @@ class Metrics:
             "tandem_alpha", "SASRec's weight.", ["variant"], buckets=ALPHA_BUCKETS, registry=self.registry
         )
         self.exposures = self._counter("experiment_exposures", "Assigned answers.", "experiment", "variant")
+        self.index_bytes = self._gauge("index_bytes", "Memory of the transition index in Redis.")
+        self.index_item_bytes = self._gauge("index_item_bytes", "Memory of an item's transitions in Redis, on average.")
         self.events = self._counter("events", "Events stored.")
         self.catalogue = self._gauge("catalogue_items", "Items of the bundle that answers.")
         self.model = self._gauge("model_info", "1 for the bundle that answers.", "model", "version")

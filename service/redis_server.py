@@ -112,7 +112,7 @@ class RedisServer:
         return [
             *("--port", "0", "--unixsocket", str(self._socket), "--unixsocketperm", "700", "--dir", str(self._folder)),
             *("--save", "", "--appendonly", "no", "--daemonize", "no", "--loglevel", "warning"),
-            *("--maxmemory", f"{self._max_memory_mb}mb", "--maxmemory-policy", "allkeys-lru"),
+            *("--maxmemory", f"{self._max_memory_mb}mb", "--maxmemory-policy", "volatile-ttl"),
         ]
 
     def _accepts(self) -> bool:

@@ -10,6 +10,9 @@ import structlog
 from models.errors import BundleError, TandemError
 from service.engine import Engine, Lanes
 from service.errors import NotReadyError, StoreUnavailableError
+from service.index_rows import Layout
+from service.live_events import LiveEvents
+from service.live_transitions import LiveTransitions
 from service.metrics import Metrics
 from service.recommender import Recommender
 from service.redis_link import RedisLink
@@ -36,6 +39,7 @@ class Runtime:
         self._link: RedisLink | None = None
         self._lanes: Lanes | None = None
         self._recommender: Recommender | None = None
+        self._events: LiveEvents | None = None
         self._life: asyncio.Task[None] | None = None
 
     @property
@@ -46,8 +50,19 @@ class Runtime:
             NotReadyError: the bundle is still being loaded, or could not be.
         """
         if self._recommender is None:
-            raise NotReadyError(str(self.failure or f"{self.settings.bundle} is being loaded and tested; ask /readyz"))
+            raise self._not_ready()
         return self._recommender
+
+    @property
+    def events(self) -> LiveEvents:
+        """What stores events.
+
+        Raises:
+            NotReadyError: as with `recommender`.
+        """
+        if self._events is None:
+            raise self._not_ready()
+        return self._events
 
     def start(self) -> None:
         """Begin to load; call from the event loop in the main thread, which the embedded Redis is tied to."""
@@ -59,7 +74,7 @@ class Runtime:
             self._life.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._life
-        self._recommender = None
+        self._recommender = self._events = None
         if self._lanes is not None:
             self._lanes.close()
         if self._link is not None:
@@ -67,12 +82,12 @@ class Runtime:
         if self._redis is not None:
             self._redis.stop()
 
+    def _not_ready(self) -> NotReadyError:
+        return NotReadyError(str(self.failure or f"{self.settings.bundle} is being loaded and tested; ask /readyz"))
+
     async def redis_ok(self) -> bool:
         """Whether Redis answers now."""
-        try:
-            return self._link is not None and bool(await self._link.call("ping", lambda redis: redis.ping()))
-        except StoreUnavailableError:
-            return False
+        return self._link is not None and await self._link.answers()
 
     async def _live(self) -> None:
         try:
@@ -100,11 +115,14 @@ class Runtime:
         link = self._link = RedisLink(url, settings.redis_connections, settings.redis_deadline_ms / 1e3, metrics)
         engine = await asyncio.to_thread(Engine.load, settings.bundle, settings)
         lanes = self._lanes = Lanes(engine, settings, metrics)
-        cache = TransitionCache(engine.bundle, link, metrics, settings.index_cache_items)
+        layout = Layout.of(engine.bundle)
+        cache = TransitionCache(layout, link, metrics, settings.index_cache_items, settings.index_cache_seconds)
         await self._upkeep(cache)  # so that the first answers find the index in Redis
         histories = UserHistories(link, settings.user_history_length, settings.user_history_days)
         recommender = Recommender(engine, lanes, cache, histories, settings, metrics)
         await recommender.rehearse()
+        transitions = LiveTransitions(layout, link)
+        self._events = LiveEvents(engine.bundle.catalogue, histories, transitions, cache)
         manifest = engine.bundle.manifest
         metrics.model.labels(manifest.name, manifest.version).set(1)
         metrics.catalogue.set(manifest.items)

@@ -12,6 +12,7 @@ from service.variants import VARIANTS
 
 PREFIX = "TANDEM_"
 Weight = Annotated[float, Field(ge=0.0)]
+RedisUrl = Annotated[str, Field(pattern=r"^(rediss?(\+cluster)?|unix)://.")]
 
 
 class Settings(BaseSettings):
@@ -54,16 +55,20 @@ class Settings(BaseSettings):
     max_body_bytes: PositiveInt = 1 << 20
     """The largest request body."""
 
-    redis_url: str | None = None
-    """Redis or Valkey to use, as `redis://host:6379/0`; unset starts one that lives and dies with the service."""
+    redis_url: RedisUrl | None = None
+    """Redis or Valkey to use, as `redis://host:6379/0`, or a cluster, as `redis+cluster://host:6379,host:6379`; unset
+    starts one that lives and dies with the service."""
     redis_deadline_ms: PositiveFloat = 5.0
-    """How long a request waits for Redis before it goes on without."""
+    """How long a request waits for Redis before it goes on without; time in which the service itself was busy does not
+    count."""
     redis_connections: PositiveInt = 16
-    """The most connections to Redis."""
+    """The most connections to Redis; to each node of a cluster."""
     redis_max_memory_mb: PositiveInt = 256
-    """Memory of the embedded Redis; beyond it the least recently used keys go."""
+    """Memory of the embedded Redis; beyond it the keys that expire soonest go."""
     index_cache_items: Annotated[int, Field(ge=0)] = 20_000
     """Items whose transitions are kept in process, in front of Redis; 0 keeps none."""
+    index_cache_seconds: PositiveFloat = 5.0
+    """How long they are used before Redis is asked for what events have added since."""
     user_history_length: PositiveInt = 200
     """Events kept for each user."""
     user_history_days: PositiveInt = 90
@@ -90,7 +95,7 @@ class Settings(BaseSettings):
 def render_docs() -> str:
     """The page docs/settings.md."""
     rows = [
-        f"| `{PREFIX}{name.upper()}` | `{_default(name, field.get_default())}` | {field.description} |"
+        f"| `{PREFIX}{name.upper()}` | `{_default(name, field.get_default())}` | {_line(field.description)} |"
         for name, field in Settings.model_fields.items()
     ]
     head = [
@@ -103,6 +108,10 @@ def render_docs() -> str:
         "| --- | --- | --- |",
     ]
     return "\n".join([*head, *rows, ""])
+
+
+def _line(text: str | None) -> str:
+    return " ".join((text or "").split())
 
 
 def _default(name: str, value: Any) -> str:
