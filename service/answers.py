@@ -6,12 +6,14 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from models.bundle import Bundle
-from models.categories import TYPES, Categories, categorize
+from models.catalogue import Catalogue
+from models.explanations import Explanation, explain
 from service.candidates import POPULARITY, Candidates, Popularity, SourceList
 from service.metrics import Stages
 from service.schemas import (
     ExperimentInfo,
     IndicatorValue,
+    ItemExplanation,
     ModelInfo,
     RecommendedItem,
     RecommendRequest,
@@ -42,28 +44,20 @@ class Chosen:
     items: Sequence[int]
     categories: Sequence[str | None]
     labels: Sequence[Sequence[str]]
+    explanations: Sequence[Explanation | None]
 
     @classmethod
     def without_history(cls, items: Sequence[int]) -> "Chosen":
         """Items of a cold start: there is nothing to relate them to."""
-        return cls(items, [None] * len(items), [()] * len(items))
+        nothing = [None] * len(items)
+        return cls(items, nothing, [()] * len(items), nothing)
 
     @classmethod
     def after(cls, items: Sequence[int], history: Sequence[int], rows: Fetched) -> "Chosen":
         """Items after a history; `rows` holds those of the items and of the history's last ones."""
-        found = categorize(rows.table(), [history], np.array(items, dtype=np.int64)[np.newaxis])
-        return cls(items, strongest(found), found.labels())
-
-
-def strongest(categories: Categories) -> list[str]:
-    """One label for each item of [1, K]: the type with the smallest hop (ties: the order of TYPES), else the group."""
-    hops = categories.hops[0].tolist()
-    groups = categories.group()[0].tolist()
-    types = ([(hop, f"{name}_{hop}") for name, hop in zip(TYPES, row, strict=True) if hop] for row in hops)
-    return [
-        min(found, key=lambda entry: entry[0])[1] if found else group
-        for found, group in zip(types, groups, strict=True)
-    ]
+        found, explanations = explain(rows.table(), history, np.array(items, dtype=np.int64))
+        categories = ["uncategorized" if explanation is None else explanation.label for explanation in explanations]
+        return cls(items, categories, found.labels(), explanations)
 
 
 class Presenter:
@@ -107,13 +101,15 @@ class Presenter:
                 item_id=self._catalogue.item_id(item),
                 rank=rank,
                 score=scores.get(item),
-                sources=self._sources(item, candidates.sources, ranks),
+                sources=(sources := self._sources(item, candidates.sources, ranks)),
                 category=category,
                 labels=list(labels),
+                # What popularity put there is not there because of this evidence.
+                explanation=None if POPULARITY in sources else explained(item, explanation, self._catalogue),
                 **self._catalogue.attributes(item),
             )
-            for rank, (item, category, labels) in enumerate(
-                zip(chosen.items, chosen.categories, chosen.labels, strict=True), start=1
+            for rank, (item, category, labels, explanation) in enumerate(
+                zip(chosen.items, chosen.categories, chosen.labels, chosen.explanations, strict=True), start=1
             )
         ]
 
@@ -128,6 +124,34 @@ class Presenter:
             rank, count = self._popularity.entry(item)
             found[POPULARITY] = SourceEntry(rank=rank, score=count)
         return found
+
+
+def explained(item: int, explanation: Explanation | None, catalogue: Catalogue) -> ItemExplanation | None:
+    """An explanation in the caller's item ids, and as a sentence."""
+    if explanation is None:
+        return None
+    via = catalogue.item_id(explanation.via)
+    through = None if explanation.through is None else catalogue.item_id(explanation.through)
+    return ItemExplanation(
+        category=explanation.category,
+        hop=explanation.hop,
+        support=explanation.support,
+        via=via,
+        through=through,
+        text=_sentence(explanation, catalogue.item_id(item), via, through),
+    )
+
+
+def _sentence(explanation: Explanation, item: str, via: str, through: str | None) -> str:
+    near = "right" if explanation.hop == 1 else f"within {explanation.hop} steps"
+    times = f"{explanation.support} time{'s' if explanation.support > 1 else ''}"
+    first, *second = (leg == "forward" for leg in explanation.legs)
+    from_via = f"{near} {'after' if first else 'before'} {via}"
+    if not second:
+        return f"{item} came {from_via}, {times} in earlier sequences."
+    # The second leg starts from the item: forward means that `through` came after it, so the item came before.
+    to_through = f"{near} {'before' if second[0] else 'after'} {through}"
+    return f"{item} came {to_through}, and {through} {from_via}, at least {times} each in earlier sequences."
 
 
 def _indicator(candidates: Candidates) -> IndicatorValue | None:

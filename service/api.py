@@ -11,6 +11,7 @@ from service import errors, schemas
 from service.errors import Kind, Problem
 from service.metrics import Stages
 from service.runtime import Runtime
+from service.user_histories import UserEvent
 
 EXPOSITION = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -72,17 +73,20 @@ async def _entry(runtime: Runtime, entry: Any, request_id: str) -> schemas.Recom
 
 @router.post("/v1/events", responses=problems(*BODY, errors.STORE))
 async def events(body: schemas.EventsRequest, request: Request, runtime: Run) -> schemas.EventsResponse:
-    """Append to the histories of users, in the order given."""
+    """Append to the histories of users, in the order given, and add the transitions to the index."""
     most = runtime.settings.max_events
     if len(body.events) > most:
         raise RequestError(f"events must hold at most {most} entries, got {len(body.events)}; send several calls")
-    recommender = runtime.recommender
-    await recommender.histories.append([(event.user_id, event.item_id) for event in body.events])
-    runtime.metrics.events.inc(len(body.events))
-    index_of = recommender.engine.bundle.catalogue.index_of
+    index_of = runtime.recommender.engine.bundle.catalogue.index_of
+    stored = await runtime.events.store(
+        [UserEvent(event.user_id, event.item_id, event.event_id or "") for event in body.events]
+    )
+    runtime.metrics.events.inc(stored.new)
     return schemas.EventsResponse(
         request_id=errors.request_id_of(request),
         accepted=len(body.events),
+        repeated=len(body.events) - stored.new,
+        degraded=[] if stored.indexed else ["transition_index"],
         unknown_item_ids=sorted({event.item_id for event in body.events if index_of(event.item_id) is None}),
     )
 

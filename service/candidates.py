@@ -6,9 +6,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from models.ensemble import EnsembleParameters, fuse, weight
+from models.features import Context
+from models.fusion import Fusion
 from models.graphs import Allowed, Generated
-from models.indicators import IndicatorName, Ranked, indicator
+from models.indicators import IndicatorName, Ranked
 from models.transitions import Row
 from service.variants import SASREC
 
@@ -47,19 +48,17 @@ def single(name: str, answer: Ranked | Generated, *, fallback: bool) -> Candidat
     return Candidates(ranking, {name: ranking}, fallback=name if fallback else None)
 
 
-def ensemble(ranked: Ranked, name: str, generated: Generated, parameters: EnsembleParameters, last: Row) -> Candidates:
-    """SASRec's list and that of generative graph `name`, fused; `last` are the transitions of the last history item."""
-    value = indicator(parameters.indicator, ranked, [last.neighbours[0]])
-    alpha = weight(parameters, value)
-    fused = fuse((ranked.items, ranked.scores), (generated.items, generated.scores), alpha)
+def ensemble(fusion: Fusion, ranked: Ranked, name: str, generated: Generated, context: Context) -> Candidates:
+    """SASRec's list and that of generative graph `name`, fused."""
+    verdict = fusion(ranked, (generated.items, generated.scores), [context])
     return Candidates(
-        ranking=SourceList.of(fused.items, fused.scores),
+        ranking=SourceList.of(verdict.fused.items, verdict.fused.scores),
         sources={
             SASREC: SourceList.of(ranked.items, ranked.scores),
             name: SourceList.of(generated.items, generated.scores),
         },
-        indicator=(parameters.indicator, float(value[0])),
-        alpha=float(alpha[0]),
+        indicator=(verdict.indicator, float(verdict.value[0])),
+        alpha=None if verdict.alpha is None else float(verdict.alpha[0]),
     )
 
 

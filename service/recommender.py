@@ -14,6 +14,7 @@ from typing import TypeVar
 import structlog
 
 from models.errors import BundleError, RequestError
+from models.features import Context
 from models.graphs import Allowed, Generated
 from models.histories import allow_all_but
 from models.indicators import Ranked
@@ -217,7 +218,8 @@ class Recommender:
         last = context.rows[task.history[-1]].forward
         name = task.variant.generative or ""
         if ranked is not None and generated is not None:
-            return ensemble(ranked, name, generated, self.engine.bundle.manifest.ensembles[name], last)
+            rows = Context(task.history, context.row)
+            return ensemble(self.engine.bundle.fusions[name], ranked, name, generated, rows)
         if ranked is not None:
             return single(SASREC, ranked, fallback=task.variant.ensemble)
         if generated is not None:

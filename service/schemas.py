@@ -11,6 +11,7 @@ from service.errors import Problem
 from service.variants import VariantName
 
 ItemId = Annotated[str, Field(min_length=1, max_length=512)]
+EventId = Annotated[str, Field(pattern=r"^[A-Za-z0-9._:/+=-]{1,128}$")]
 UserId = Annotated[str, Field(min_length=1, max_length=256)]
 
 
@@ -66,6 +67,8 @@ class Event(_Request):
 
     user_id: UserId
     item_id: ItemId
+    event_id: EventId | None = None
+    """Makes a retry safe: repeated for the same user, the event has no effect while the first one is still kept."""
 
 
 class EventsRequest(_Request):
@@ -101,6 +104,39 @@ class SourceEntry(_Answer):
     """In the source's own unit: logit (sasrec), log-probability (generative), count (transitions, popularity)."""
 
 
+class ItemExplanation(_Answer):
+    """The strongest training evidence that leads from the history to an item."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "category": "transitivity",
+                    "hop": 1,
+                    "support": 3,
+                    "via": "D00345",
+                    "through": "D00017",
+                    "text": "D00041 came right after D00017, and D00017 right after D00345, at least 3 times each in "
+                    "training.",
+                }
+            ]
+        }
+    )
+
+    category: str
+    """memorization, substitutability, symmetry, transitivity or 2nd-symmetry."""
+    hop: int
+    """The steps, 1 to 4, that suffice: for how far `via` is from the end of the history, and for each transition."""
+    support: int
+    """How often training has the transition within `hop` steps; of two transitions, the rarer one."""
+    via: str
+    """The item of the history that the evidence starts from."""
+    through: str | None
+    """The item that links `via` to this one; null where the two occurred together."""
+    text: str
+    """The same as a sentence."""
+
+
 class RecommendedItem(_Answer):
     """One item of an answer."""
 
@@ -114,6 +150,8 @@ class RecommendedItem(_Answer):
     """How training transitions explain the item after this history; null without a history."""
     labels: list[str]
     """Every type that explains it with the smallest hop, then the group."""
+    explanation: ItemExplanation | None
+    """The evidence behind `category`; null where there is none, and for an item that popularity put there."""
     title: str | None = None
     brand: str | None = None
     categories: list[str] | None = None
@@ -160,8 +198,12 @@ class EventsResponse(_Answer):
 
     request_id: str
     accepted: int
+    repeated: int
+    """How many of them were known already by their `event_id`, and had no effect."""
     unknown_item_ids: list[str]
     """Stored all the same: a later bundle may know them."""
+    degraded: list[str]
+    """`transition_index` when the histories were stored but not all of the live transitions."""
 
 
 class GraphInfo(_Answer):

@@ -1,26 +1,36 @@
-"""One bundle with adaptive ensembles, and one `tandem serve` of it, for all tests that do not harm it."""
+"""One bundle with adaptive ensembles, one `tandem serve` of it for all tests that do not harm it, and Redis servers."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any
 
 import httpx2
 import pytest
+from redis.asyncio import Redis
 
-from models.bundle import Bundle
+from models.bundle import Bundle, fusion_file, read_manifest
+from models.ensemble import EnsembleParameters, Sigmoid
+from service.index_rows import Layout
+from service.metrics import Metrics
+from service.redis_link import RedisLink
+from service.redis_server import RedisServer
+from tests.bundles import random_learned
 from tests.service.servers import Served, altered, served
+from training.publish import write_manifest
 
-
-def _adaptive(manifest: dict[str, Any]) -> None:
-    manifest["ensembles"] = {
-        "tiger": {"mode": "adaptive", "indicator": "msp", "k": 25.0, "tau": 0.02},
-        "sid_mlp": {"mode": "adaptive", "indicator": "transition", "k": 9.0, "tau": 0.1},
-    }
+ENSEMBLES = {
+    "tiger": EnsembleParameters(method="candidates"),
+    "sid_mlp": EnsembleParameters(method="learned", weights={"learned": Sigmoid(k=9.0, tau=0.5)}),
+}
 
 
 @pytest.fixture(scope="session")
 def adaptive_path(bundle_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return altered(bundle_path, tmp_path_factory.mktemp("adaptive") / "bundle", _adaptive)
+    """TIGER's ensemble goes candidate by candidate, SID-MLP's by the learned indicator."""
+    path = altered(bundle_path, tmp_path_factory.mktemp("adaptive") / "bundle", lambda manifest: None)
+    for seed, name in enumerate(ENSEMBLES):
+        random_learned(seed).save(path / fusion_file(name))
+    write_manifest(path, read_manifest(path).model_copy(update={"ensembles": ENSEMBLES}))
+    return path
 
 
 @pytest.fixture(scope="session")
@@ -37,3 +47,30 @@ def server(adaptive_path: Path) -> Iterator[Served]:
 @pytest.fixture
 def client(server: Served) -> httpx2.Client:
     return server.client
+
+
+@pytest.fixture
+async def redis() -> AsyncIterator[RedisServer]:
+    server = RedisServer(16)
+    await server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+async def link(redis: RedisServer) -> AsyncIterator[RedisLink]:
+    link = RedisLink(redis.url, 4, 5.0, Metrics())
+    yield link
+    await link.close()
+
+
+@pytest.fixture
+async def redis_client(redis: RedisServer) -> AsyncIterator[Redis]:
+    client = Redis.from_url(redis.url)
+    yield client
+    await client.aclose()
+
+
+@pytest.fixture
+def layout(bundle: Bundle) -> Layout:
+    return Layout.of(bundle)

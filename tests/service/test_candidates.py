@@ -1,12 +1,15 @@
-"""The pure parts of a request: rankings, fallbacks, and the strongest category."""
+"""The pure parts of a request: rankings, fallbacks, and explanations as they go out."""
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
-from models.categories import Categories
+from models.catalogue import Catalogue
+from models.explanations import Explanation
 from models.transitions import EMPTY_ROW, Row
-from service.answers import strongest
+from service.answers import explained
 from service.candidates import POPULARITY, TRANSITIONS, Popularity, SourceList, successors
+from service.schemas import ItemExplanation
 
 
 def row(*hops: dict[int, int]) -> Row:
@@ -46,15 +49,38 @@ def test_popularity_is_ordered_by_count_and_skips_what_is_taken_or_not_allowed()
 
 
 @pytest.mark.parametrize(
-    ("memorization", "hops", "expected"),
+    ("explanation", "text"),
     [
-        (True, (0, 0, 0, 0), "memorization"),
-        (False, (0, 0, 0, 0), "uncategorized"),
-        (False, (2, 1, 1, 1), "symmetry_1"),
-        (False, (2, 2, 3, 2), "substitutability_2"),
-        (False, (0, 0, 0, 4), "2nd-symmetry_4"),
+        (
+            Explanation("memorization", 1, 12, 1, None, ("forward",)),
+            "C came right after A, 12 times in earlier sequences.",
+        ),
+        (
+            Explanation("symmetry", 3, 1, 1, None, ("backward",)),
+            "C came within 3 steps before A, 1 time in earlier sequences.",
+        ),
+        (
+            Explanation("transitivity", 1, 2, 1, 2, ("forward", "backward")),
+            "C came right after B, and B right after A, at least 2 times each in earlier sequences.",
+        ),
+        (
+            Explanation("2nd-symmetry", 2, 1, 1, 2, ("forward", "forward")),
+            "C came within 2 steps before B, and B within 2 steps after A, at least 1 time each in earlier sequences.",
+        ),
+        (
+            Explanation("2nd-symmetry", 1, 5, 1, 2, ("backward", "backward")),
+            "C came right after B, and B right before A, at least 5 times each in earlier sequences.",
+        ),
     ],
 )
-def test_the_strongest_category(memorization: bool, hops: tuple[int, ...], expected: str) -> None:
-    found = Categories(np.array([[memorization]]), np.array([[hops]], dtype=np.int8))
-    assert strongest(found) == [expected]
+def test_an_explanation_goes_out_with_the_ids_of_the_caller(explanation: Explanation, text: str) -> None:
+    catalogue = Catalogue(["A", "B", "C"], np.zeros((4, 1), dtype=np.int64), pa.table({"title": ["", "", ""]}))
+    found = explained(3, explanation, catalogue)
+    assert found == ItemExplanation(
+        category=explanation.category,
+        hop=explanation.hop,
+        support=explanation.support,
+        via="A",
+        through=explanation.through and "B",
+        text=text,
+    )

@@ -8,10 +8,12 @@ import pytest
 
 from models.bundle import Bundle
 from models.categories import GROUPS, TYPES
-from models.ensemble import fuse, weight
+from models.explanations import explain
+from models.features import Context
 from models.graphs import Graphs
 from models.histories import allow_all_but
-from models.indicators import indicator
+from service.answers import explained
+from service.schemas import ItemExplanation
 from service.variants import VARIANTS, variant
 from tests.bundles import ITEMS, WIDTH
 
@@ -31,15 +33,15 @@ def ids(answer: dict[str, Any]) -> list[str]:
 
 
 def test_an_answer_has_every_part_of_the_contract(client: httpx2.Client) -> None:
-    answer = ask(client, user_id="u1", history=HISTORY, k=5, variant="ensemble_tiger")
+    answer = ask(client, user_id="u1", history=HISTORY, k=5, variant="ensemble_sid_mlp")
     assert answer["model"] == {
         "bundle": "tiny",
         "version": 1,
-        "variant": "ensemble_tiger",
-        "graphs": ["sasrec", "tiger"],
+        "variant": "ensemble_sid_mlp",
+        "graphs": ["sasrec", "sid_mlp"],
     }
-    assert answer["experiment"] == {"name": "distillation", "variant": "ensemble_tiger", "forced": True}
-    assert answer["indicator"]["name"] == "msp"
+    assert answer["experiment"] == {"name": "distillation", "variant": "ensemble_sid_mlp", "forced": True}
+    assert answer["indicator"]["name"] == "learned"
     assert 0 < answer["indicator"]["value"] < 1
     assert 0 < answer["alpha"] < 1
     assert (answer["cold_start"], answer["fallback"], answer["degraded"]) == (False, None, [])
@@ -53,7 +55,7 @@ def test_an_answer_has_every_part_of_the_contract(client: httpx2.Client) -> None
     scores = [item["score"] for item in answer["items"]]
     assert scores == sorted(scores, reverse=True)
     for item in answer["items"]:
-        assert set(item["sources"]) == {"sasrec", "tiger"}
+        assert set(item["sources"]) == {"sasrec", "sid_mlp"}
         assert any(item["sources"].values())
         assert item["labels"][-1] in GROUPS
         assert item["category"] in item["labels"]
@@ -72,13 +74,41 @@ def test_the_category_is_the_strongest_label(client: httpx2.Client) -> None:
     assert len(seen) > 2
 
 
+@pytest.mark.parametrize("history", [HISTORY, ["T007"], HISTORY * 2])
+def test_each_item_is_explained_by_the_transitions_of_the_bundle(
+    client: httpx2.Client, adaptive: Bundle, history: list[str]
+) -> None:
+    catalogue = adaptive.catalogue
+    items = ask(client, history=history, k=15, variant="tiger", exclude_seen=False)["items"]
+    indexes = {item_id: index for index, item_id in enumerate(catalogue.item_ids, start=1)}
+    expected = explain(
+        adaptive.transitions,
+        [indexes[item_id] for item_id in history],
+        np.array([indexes[item["item_id"]] for item in items]),
+    )[1]
+    assert sum(explanation is not None for explanation in expected) > 5
+    for item, explanation in zip(items, expected, strict=True):
+        wire = explained(indexes[item["item_id"]], explanation, catalogue)
+        assert item["explanation"] == (wire and wire.model_dump())
+        assert item["category"] == ("uncategorized" if explanation is None else explanation.label)
+
+
+def test_the_example_of_an_explanation_is_one(client: httpx2.Client) -> None:
+    schema = client.get("/openapi.json").json()["components"]["schemas"]["ItemExplanation"]
+    for example in schema["examples"]:
+        assert ItemExplanation.model_validate(example).model_dump() == example
+    assert all(field["description"] for field in schema["properties"].values())
+
+
 @pytest.mark.parametrize("name", VARIANTS)
 def test_a_forced_variant_answers_with_its_graphs(client: httpx2.Client, name: str) -> None:
     answer = ask(client, user_id="u1", history=HISTORY, variant=name)
     expected = next(variant(candidate) for candidate in VARIANTS if candidate == name)
     assert answer["model"]["graphs"] == list(expected.graphs)
     assert answer["experiment"]["forced"]
-    assert (answer["alpha"] is not None) == expected.ensemble
+    assert (answer["indicator"] is not None) == expected.ensemble
+    # TIGER's ensemble scores each candidate by itself, so that no one weight describes it.
+    assert (answer["alpha"] is not None) == (name == "ensemble_sid_mlp")
 
 
 def test_the_service_ensemble_is_the_offline_ensemble(client: httpx2.Client, adaptive: Bundle) -> None:
@@ -88,18 +118,15 @@ def test_the_service_ensemble_is_the_offline_ensemble(client: httpx2.Client, ada
         history = (random.permutation(ITEMS)[: random.integers(1, 9)] + 1).tolist()
         allowed = allow_all_but([history], ITEMS)
         ranked, generated = graphs.rank([history], allowed), graphs.generate(name, [history], allowed)
-        parameters = adaptive.manifest.ensembles[name]
-        successors = adaptive.transitions.row("forward", history[-1]).neighbours[0]
-        value = indicator(parameters.indicator, ranked, [successors])
-        alpha = weight(parameters, value)
-        fused = fuse((ranked.items, ranked.scores), (generated.items, generated.scores), alpha)
+        verdict = adaptive.fusions[name](ranked, generated, [Context(history, adaptive.transitions.row)])
 
         item_ids = [adaptive.catalogue.item_id(index) for index in history]
         answer = ask(client, history=item_ids, k=15, variant=f"ensemble_{name}")
-        assert ids(answer) == [adaptive.catalogue.item_id(index) for index in fused.items[0, :15].tolist()]
-        assert [item["score"] for item in answer["items"]] == pytest.approx(fused.scores[0, :15].tolist(), abs=1e-6)
-        assert answer["alpha"] == pytest.approx(alpha[0], abs=1e-6)
-        assert answer["indicator"] == {"name": parameters.indicator, "value": pytest.approx(value[0], abs=1e-6)}
+        assert ids(answer) == [adaptive.catalogue.item_id(index) for index in verdict.fused.items[0, :15].tolist()]
+        scores = [item["score"] for item in answer["items"]]
+        assert scores == pytest.approx(verdict.fused.scores[0, :15].tolist(), abs=1e-6)
+        assert answer["alpha"] == (None if verdict.alpha is None else pytest.approx(verdict.alpha[0], abs=1e-6))
+        assert answer["indicator"] == {"name": "learned", "value": pytest.approx(verdict.value[0], abs=1e-6)}
 
 
 def test_a_single_variant_answers_with_the_list_of_its_graph(client: httpx2.Client, adaptive: Bundle) -> None:
@@ -139,6 +166,9 @@ def test_more_items_than_the_beam_holds_are_filled_up_by_popularity(client: http
     counts = [adaptive.popularity[adaptive.catalogue.index_of(item["item_id"])] for item in filled]
     assert counts == sorted(counts, reverse=True)
     assert counts == [item["sources"]["popularity"]["score"] for item in filled]
+    assert any(item["explanation"] for item in listed)
+    assert {item["category"] for item in filled} - {"uncategorized"}
+    assert all(item["explanation"] is None for item in filled)
     assert answer["fallback"] is None
 
 
@@ -150,7 +180,7 @@ def test_without_a_history_the_most_popular_items_answer(
     assert (answer["cold_start"], answer["fallback"], answer["degraded"]) == (True, "popularity", [])
     order = (np.argsort(-adaptive.popularity[1:], kind="stable") + 1)[:10]
     assert ids(answer) == [adaptive.catalogue.item_id(int(index)) for index in order]
-    assert all(item["category"] is None for item in answer["items"])
+    assert all(item["category"] is None and item["explanation"] is None for item in answer["items"])
 
 
 def test_unknown_items_can_be_ignored(client: httpx2.Client) -> None:
