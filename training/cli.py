@@ -1,4 +1,4 @@
-"""The offline half of the command line: `tandem train`, `evaluate`, `categorize` and `demo-data`.
+"""The offline half of the command line: `tandem train`, `evaluate`, `report`, `categorize` and `demo-data`.
 
 Heavy imports stand inside the commands, so that `tandem --help` and `tandem serve` stay quick.
 """
@@ -7,7 +7,7 @@ import json
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -122,6 +122,9 @@ def fit(
 def categorize(
     data: DataPath,
     split: Annotated[SplitName, typer.Option(help="which held-out item is the target")] = SplitName.test,
+    bundle: Annotated[
+        Path | None, typer.Option(help="also count memorized prefixes of this bundle's semantic ids")
+    ] = None,
     json_file: JsonOption = None,
     read: ReadOption = None,
 ) -> None:
@@ -132,10 +135,45 @@ def categorize(
     dataset = _load(data, read)
     index = build_index(dataset.training_sequences(), dataset.num_items)
     instances = dataset.instances(split.value)
-    counts = run(index, instances.histories, instances.targets).counts()
+    categories = run(index, instances.histories, instances.targets)
+    counts = categories.counts()
     for label, count in counts.items():
         console.print(f"{label:>20} {count:>9,} {count / max(1, counts['n']):>7.2%}")
-    _write_json(json_file, json.dumps(counts, indent=1))
+    found: dict[str, Any] = dict(counts)
+    if bundle:
+        from models.bundle import Bundle
+        from models.prefixes import prefix_transitions
+        from models.token_memorization import memorize
+        from training.evaluate import check_catalogue
+        from training.report.prefixes import prefixes_by_category, print_prefixes
+
+        opened = Bundle.open(bundle)
+        check_catalogue(opened, dataset)
+        prefixes = prefix_transitions(index, opened.catalogue.codes)
+        tokens = memorize(prefixes, instances.histories, instances.targets)
+        found["prefixes"] = prefixes_by_category(categories, tokens)
+        print_prefixes(found["prefixes"], console)
+    _write_json(json_file, json.dumps(found, indent=1))
+
+
+def report(
+    bundle: Annotated[Path, typer.Argument(help="folder of a bundle")],
+    data: DataOption,
+    out: Annotated[Path, typer.Option(help="folder for report.md, report.json and the plots")],
+    split: Annotated[SplitName, typer.Option(help="which held-out item is the target")] = SplitName.test,
+    read: ReadOption = None,
+) -> None:
+    """Write what a bundle memorizes and generalizes: tables, plots and JSON. Takes minutes, like `evaluate`."""
+    from models.bundle import Bundle
+    from training.report.build import build
+    from training.report.markdown import markdown
+    from training.report.plots import draw
+
+    found = build(Bundle.open(bundle), _load(data, read), split.value, console)
+    _write_json(out / "report.json", found.model_dump_json(indent=1))
+    (out / "report.md").write_text(markdown(found))
+    draw(found, out)
+    console.print(f"wrote {out / 'report.md'}")
 
 
 def demo_data(
@@ -172,6 +210,7 @@ def register(app: typer.Typer) -> None:
     app.command()(evaluate)
     app.command()(fit)
     app.command()(categorize)
+    app.command()(report)
     app.command()(table)
     app.command("demo-data")(demo_data)
 
