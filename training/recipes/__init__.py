@@ -1,0 +1,1 @@
+"""Experiments that can be run again: each is one command, `python -m training.recipes.NAME`."""
