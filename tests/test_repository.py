@@ -108,10 +108,10 @@ def test_compose_and_the_image_set_only_settings_that_exist(compose: dict[str, A
     assert given <= known
 
 
-def test_redis_is_bounded_and_evicts(compose: dict[str, Any]) -> None:
+def test_redis_is_bounded_and_evicts_index_rows_first(compose: dict[str, Any]) -> None:
     command = compose["services"]["redis"]["command"]
     assert "--maxmemory" in command
-    assert command[command.index("--maxmemory-policy") + 1] == "allkeys-lru"
+    assert command[command.index("--maxmemory-policy") + 1] == "volatile-ttl"
 
 
 def test_prometheus_scrapes_the_port_that_the_service_listens_on(compose: dict[str, Any]) -> None:
