@@ -1,6 +1,6 @@
 """Replays real histories against a running service and counts what comes back.
 
-    python loadtest/replay.py --url http://127.0.0.1:8000 --data data/demo --count 200
+    python -m loadtest.replay --url http://127.0.0.1:8000 --data data/demo --count 200
 
 Test histories of the data set are sent one by one (or `--concurrency` at a time) with a user id each, so that the
 experiment splits them. Prints a table by variant and, as the last line, one JSON document. Exits 1 when an answer is
