@@ -1,0 +1,1 @@
+"""Programs that send real requests to a running service."""
