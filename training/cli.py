@@ -56,7 +56,9 @@ def train(
     flat: Annotated[bool, typer.Option("--flat", help="write OUT/NAME itself, replacing it, without versions")] = False,
     embedder: Annotated[str | None, typer.Option(help="minilm, tfidf, or the path of a model")] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
-    bf16: Annotated[bool, typer.Option("--bf16/--fp32", help="precision of matrix products in training")] = True,
+    bf16: Annotated[
+        bool | None, typer.Option("--bf16/--fp32", help="matrix products in training; default: whichever is faster")
+    ] = None,
     seed: Annotated[int, typer.Option(help="of everything random")] = 0,
     read: ReadOption = None,
     json_file: JsonOption = None,
@@ -64,7 +66,7 @@ def train(
     """Train, distil, export, evaluate and publish a bundle from interactions."""
     from training.embeddings import default_embedder
     from training.evaluate import print_results
-    from training.loop import Runtime
+    from training.loop import Runtime, bf16_pays
     from training.pipeline import Plan, discard
     from training.pipeline import train as run
     from training.presets import PRESETS
@@ -78,7 +80,7 @@ def train(
         out=out,
         work=work,
         embedder=embedder or default_embedder(),
-        runtime=Runtime(device=device, bf16=bf16, seed=seed),
+        runtime=Runtime(device=device, bf16=bf16_pays(device) if bf16 is None else bf16, seed=seed),
         flat=flat,
     )
     destination, results = run(_load(data, read), plan, console)

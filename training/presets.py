@@ -1,8 +1,8 @@
 """The one dial: `tiny` for tests (seconds), `small` for two CPU cores (an hour), `base` for the papers' sizes (a GPU).
 
 `demo` is `small` with narrower networks: the bundle it makes is light enough to be committed. `brief` is `small` with
-fewer epochs of TIGER, for data sets of 100,000 interactions and more, whose epochs are as many steps as several of a
-small one's.
+a shallower TIGER and fewer epochs of it, for data sets of 100,000 interactions and more, whose epochs are as many steps
+as several of a small one's.
 
 `base` follows TIGER of arXiv 2603.19809 (its config.yaml) and SID-MLP of arXiv 2605.12617; SASRec is the recipe of the
 independent Beauty reproduction with full cross-entropy: 2 blocks, d 64, 1 head, dropout .2, Adam (.9, .98) at 1e-3.
@@ -69,7 +69,12 @@ SMALL = replace(
     fit_sid_mlp=FitOptions(30, 512, 1e-3, weight_decay=1e-4, patience=3, evaluate_every=5),
 )
 
-BRIEF = replace(SMALL, name="brief", fit_tiger=replace(SMALL.fit_tiger, epochs=10))
+BRIEF = replace(
+    SMALL,
+    name="brief",
+    tiger=replace(SMALL.tiger, encoder_layers=2, decoder_layers=2),
+    fit_tiger=replace(SMALL.fit_tiger, epochs=10),
+)
 
 DEMO = replace(
     SMALL,

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from models.errors import TrainingError
 from models.networks.dropout import dropout
-from training.loop import FitOptions, FitReport, Runtime, _schedule, fit
+from training.loop import FitOptions, FitReport, Runtime, _schedule, bf16_pays, fit
 
 OPTIONS = FitOptions(epochs=6, batch_size=8, learning_rate=0.02, weight_decay=0.01, warmup_steps=5)
 RUNTIME = Runtime(bf16=False, seed=3)
@@ -291,6 +291,13 @@ def test_learning_rate_warms_up_and_decays() -> None:
     assert [schedule(step) for step in (10, 60, 110, 200)] == pytest.approx([1.0, 0.5, 0.0, 0.0])
     constant = _schedule(replace(OPTIONS, warmup_steps=0, cosine=False), 100)
     assert {constant(step) for step in range(200)} == {1.0}
+
+
+def test_bf16_pays_where_the_hardware_computes_in_it() -> None:
+    assert bf16_pays("cuda:0")
+    processor = Path("/proc/cpuinfo").read_text().splitlines()
+    flags = next(line for line in processor if line.startswith(("flags", "Features")))
+    assert bf16_pays("cpu") == ("bf16" in flags)
 
 
 def test_bf16_is_for_matrix_products_only() -> None:

@@ -29,7 +29,7 @@ from models.trie import Trie
 from training.data.dataset import Dataset, load_dataset
 from training.embeddings import default_embedder, embed
 from training.index_build import build_index
-from training.loop import FitOptions, Runtime
+from training.loop import FitOptions, Runtime, bf16_pays
 from training.metrics import Estimate, bootstrap, ndcg
 from training.presets import PRESETS, Preset
 from training.recommenders import Workshop, train_tiger
@@ -65,7 +65,7 @@ def sweep(
     dataset: Dataset, vectors: Vectors, preset: Preset, sizes: Sequence[int], work: Path, console: Console
 ) -> Sweep:
     """Train TIGER once for each codebook size; a run that is complete in `work` is not repeated."""
-    runtime = Runtime()
+    runtime = Runtime(bf16=bf16_pays("cpu"))
     index = build_index(dataset.training_sequences(), dataset.num_items)
     points = []
     for size in sizes:
@@ -164,6 +164,7 @@ def main(
     out: Annotated[Path, typer.Option(help="folder of the results and the checkpoints")],
     sizes: Annotated[list[int], typer.Option("--size", help="codes a level, repeatable")] = [64, 256, 1024],  # noqa: B006
     preset: Annotated[str, typer.Option(help="everything else of the network and its training")] = "small",
+    epochs: Annotated[int | None, typer.Option(help="the budget of every run; default: the preset's")] = None,
 ) -> None:
     """Run the experiment, and write sweep.json and sweep.png."""
     console = Console()
@@ -171,7 +172,10 @@ def main(
     work = out / "work"
     work.mkdir(parents=True, exist_ok=True)
     vectors = embed(dataset.items["text"].to_pylist(), default_embedder(), seed=0)
-    found = sweep(dataset, vectors, PRESETS[preset], sizes, work, console)
+    chosen = PRESETS[preset]
+    if epochs is not None:
+        chosen = replace(chosen, fit_tiger=replace(chosen.fit_tiger, epochs=epochs))
+    found = sweep(dataset, vectors, chosen, sizes, work, console)
     print_sweep(found, console)
     (out / "sweep.json").write_text(found.model_dump_json(indent=1) + "\n")
     draw(found, out / "sweep.png")
