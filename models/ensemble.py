@@ -1,8 +1,9 @@
 """The ensemble's parameters and arithmetic: one list from SASRec, one from a generative model, one weight a request.
 
-After Ding et al., arXiv 2603.19809, section 5 and its released code: scores are min-max normalised inside each list,
-an item absent from a list contributes 0 there, and SASRec's weight is alpha = sigmoid(k * (indicator - tau)).
-(Equation 2 of the paper prints the opposite sign; its code and its argument use this one.)
+After Ding et al., arXiv 2603.19809, section 5 and its released code: each list is normalised by itself, its scores
+(min-max) or its ranks (1 / log2(rank + 1)), an item absent from a list contributes 0 there, and SASRec's weight is
+alpha = sigmoid(k * (indicator - tau)). (Equation 2 of the paper prints the opposite sign; its code and its argument
+use this one.)
 
 Shapes: `B` requests, `K` entries of SASRec's list, `G` entries of the generative list, `M` = K + G.
 """
@@ -26,6 +27,11 @@ own features (`models.fusion`)."""
 METHODS: tuple[Method, ...] = get_args(Method)
 
 
+Normalisation = Literal["score", "rank"]
+"""What of a list goes into a weighted sum: its scores, or only the order of its items."""
+NORMALISATIONS: tuple[Normalisation, ...] = get_args(Normalisation)
+
+
 class Sigmoid(BaseModel):
     """A weight that follows an indicator: alpha = sigmoid(k * (indicator - tau))."""
 
@@ -43,13 +49,20 @@ class EnsembleParameters(BaseModel):
     method: Method  # what serves
     alpha: float = 0.5  # the best fixed weight
     weights: Mapping[IndicatorName, Sigmoid] = {}
+    by_rank: tuple[Method, ...] = ()  # the methods that weigh ranks; the others weigh scores
     validation: Mapping[Method, float] = {}  # NDCG@10 by which the method was chosen
+    by_normalisation: Mapping[Normalisation, Mapping[Method, float]] = {}  # NDCG@10 by which `by_rank` was chosen
 
     @model_validator(mode="after")
     def _has_its_weight(self) -> Self:
         if self.method not in ("fixed", "candidates") and self.method not in self.weights:
             raise ValueError(f"method {self.method} needs an entry in weights, which has {list(self.weights)}")
         return self
+
+    @property
+    def normalisation(self) -> Normalisation:
+        """What the method weighs."""
+        return "rank" if self.method in self.by_rank else "score"
 
     def using(self, method: Method) -> "EnsembleParameters":
         """The same parameters with another method."""
@@ -61,7 +74,7 @@ class Aligned(NamedTuple):
 
     Attributes:
         items: int64 [B, M].
-        sasrec: float64 [B, M], normalised score in SASRec's list, NaN where absent.
+        sasrec: float64 [B, M], normalised score or rank in SASRec's list, NaN where absent.
         generative: float64 [B, M], likewise for the generative list.
     """
 
@@ -109,10 +122,18 @@ def normalise(items: Items, scores: Floats) -> Floats:
     return np.where(real, np.where(flat, 1.0, (values - low) / np.where(flat, 1.0, high - low)), np.nan)
 
 
-def align(sasrec: tuple[Items, Floats], generative: tuple[Items, Floats]) -> Aligned:
+def rank_gains(items: Items) -> Floats:
+    """1 / log2(rank + 1) in float64 for ranked items [B, K], ranks from 1; empty slots (item 0) give NaN."""
+    return np.where(items > 0, 1.0 / np.log2(np.arange(2, items.shape[1] + 2)), np.nan)
+
+
+def align(
+    sasrec: tuple[Items, Floats], generative: tuple[Items, Floats], normalisation: Normalisation = "score"
+) -> Aligned:
     """Normalise two ranked lists (items [B, K] and [B, G], scores alike) and match their items."""
     items_a, items_b = sasrec[0], generative[0]
-    score_a, score_b = normalise(*sasrec), normalise(*generative)
+    by_rank = normalisation == "rank"
+    score_a, score_b = (rank_gains(items) if by_rank else normalise(items, s) for items, s in (sasrec, generative))
     same = (items_a[:, :, None] == items_b[:, None, :]) & (items_a > 0)[:, :, None]  # B, K, G
     in_both = np.where(same.any(axis=2), np.take_along_axis(score_b, same.argmax(axis=2), axis=1), np.nan)
     return Aligned(
@@ -122,10 +143,15 @@ def align(sasrec: tuple[Items, Floats], generative: tuple[Items, Floats]) -> Ali
     )
 
 
-def fuse(sasrec: tuple[Items, Floats], generative: tuple[Items, Floats], alpha: Floats) -> Fused:
+def fuse(
+    sasrec: tuple[Items, Floats],
+    generative: tuple[Items, Floats],
+    alpha: Floats,
+    normalisation: Normalisation = "score",
+) -> Fused:
     """Merge two ranked lists (items [B, K] and [B, G], scores alike) under SASRec's weights [B].
 
     Equal scores keep the order: SASRec's list first, then the generative one, each best first.
     """
-    aligned = align(sasrec, generative)
+    aligned = align(sasrec, generative, normalisation)
     return aligned.sorted_by(aligned.mixture(alpha))

@@ -91,6 +91,8 @@ class Fusion:
             alpha = np.full(len(value), self.parameters.alpha)
         else:
             alpha = weight(self.parameters.weights[method], value)
+        if self.parameters.normalisation == "rank":
+            aligned = align((ranked.items, ranked.scores), generated, "rank")
         return Verdict(aligned.sorted_by(aligned.mixture(alpha)), name, value, alpha)
 
     def _indicate(

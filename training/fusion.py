@@ -1,15 +1,15 @@
 """Fits the ensembles on validation lists: the weights of every method, the learned parts, and which method serves.
 
 arXiv 2603.19809 tries tau = 0, .1, ..., .5 whatever the indicator's values are; where these are small, no such tau lets
-SASRec weigh much more than one half. Here tau is placed so that the median request gets each weight of a grid, and k
-says how far the others move from it.
+SASRec weigh much more than one half. Here its grid is tried, and besides tau is placed so that the median request gets
+each weight of another grid, where k says how far the others move from it.
 
 Methods are compared by NDCG@10 on the same validation users. Whatever is learned answers each of them from a fit
 without that user (cross-fitting), so that a method with more parameters cannot win by remembering them.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.bundle import Bundle
-from models.ensemble import METHODS, Aligned, EnsembleParameters, Method, Sigmoid, align, weight
+from models.ensemble import METHODS, NORMALISATIONS, Aligned, EnsembleParameters, Method, Sigmoid, align, weight
 from models.features import Context, Features, compute
 from models.features import Lists as LogLists
 from models.fusion import Learned
@@ -31,6 +31,7 @@ from training.scorers import Examples, fit_candidates, fit_indicator
 ALPHAS = tuple(tenth / 10 for tenth in range(11))
 CENTRES = ALPHAS[1:-1]
 KS = (1.0, 2.0, 5.0, 9.0, 13.0, 17.0, 21.0, 25.0)
+TAUS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
 FOLDS = 5
 
 Floats = NDArray[np.float64]
@@ -58,34 +59,60 @@ def fit_ensemble(bundle: Bundle, generative: str, lists: Lists, instances: Insta
         "learned": _cross_fitted(folds, lambda rows: fit_request(rows).probability, features.request),
     }
     logits = _cross_fitted(folds, lambda rows: fit_candidates(examples.take(rows)), features.candidates)
-
-    def score(mixture: NDArray[np.floating]) -> float:
-        return float(ndcg(slot_ranks(aligned, mixture, targets), 10).mean())
-
-    def score_weight(alpha: Floats) -> float:
-        return score(aligned.mixture(alpha))
-
-    alpha = max(ALPHAS, key=lambda value: score_weight(np.full(n, value)))
-    weights = {
-        name: max(sigmoid_grid(found), key=lambda sigmoid: score_weight(weight(sigmoid, found)))
-        for name, found in values.items()
-    }
+    weights = {name: _fit_weights(align(lists.ranked[:2], generated, name), values, targets) for name in NORMALISATIONS}
+    by_score, by_rank = weights["score"], weights["rank"]
+    ranked_better = tuple(method for method, found in by_rank.ndcg.items() if found > by_score.ndcg[method])
+    best = {method: by_rank if method in ranked_better else by_score for method in by_score.ndcg}
     validation: dict[Method, float] = {
-        "fixed": score_weight(np.full(n, alpha)),
-        **{name: score_weight(weight(sigmoid, values[name])) for name, sigmoid in weights.items()},
-        "candidates": score(np.where(examples.real, logits, -np.inf)),
+        **{method: chosen.ndcg[method] for method, chosen in best.items()},
+        "candidates": _score(aligned, np.where(examples.real, logits, -np.inf), targets),
     }
-    method = max(METHODS, key=validation.__getitem__)
-    parameters = EnsembleParameters(method=method, alpha=alpha, weights=weights, validation=validation)
+    parameters = EnsembleParameters(
+        method=max(METHODS, key=validation.__getitem__),
+        alpha=best["fixed"].alpha,
+        weights={name: best[name].sigmoids[name] for name in values},
+        by_rank=ranked_better,
+        validation=validation,
+        by_normalisation={name: found.ndcg for name, found in weights.items()},
+    )
     return Fitted(parameters, Learned(fit_request(np.arange(n)), fit_candidates(examples)))
 
 
 def sigmoid_grid(values: Floats) -> Iterator[Sigmoid]:
-    """The weights to try for an indicator with these values."""
+    """The weights to try for an indicator with these values: by the median, and as the paper has them."""
     median = float(np.median(values))
     for k in KS:
         for centre in CENTRES:
             yield Sigmoid(k=k, tau=round(median - math.log(centre / (1 - centre)) / k, 4))
+        for tau in TAUS:
+            yield Sigmoid(k=k, tau=tau)
+
+
+class _Weights(NamedTuple):
+    """The best weight of every method that has one, over lists normalised one way."""
+
+    alpha: float  # of method fixed
+    sigmoids: Mapping[IndicatorName, Sigmoid]
+    ndcg: Mapping[Method, float]  # validation NDCG@10
+
+
+def _fit_weights(aligned: Aligned, values: Mapping[IndicatorName, Floats], targets: NDArray[np.integer]) -> _Weights:
+    def score(alpha: Floats) -> float:
+        return _score(aligned, aligned.mixture(alpha), targets)
+
+    fixed = {alpha: score(np.full(len(targets), alpha)) for alpha in ALPHAS}
+    alpha = max(fixed, key=fixed.__getitem__)
+    sigmoids: dict[IndicatorName, Sigmoid] = {}
+    ndcg_of: dict[Method, float] = {"fixed": fixed[alpha]}
+    for name, value in values.items():
+        points = {sigmoid: score(weight(sigmoid, value)) for sigmoid in sigmoid_grid(value)}
+        sigmoids[name] = max(points, key=points.__getitem__)
+        ndcg_of[name] = points[sigmoids[name]]
+    return _Weights(alpha, sigmoids, ndcg_of)
+
+
+def _score(aligned: Aligned, mixture: NDArray[np.floating], targets: NDArray[np.integer]) -> float:
+    return float(ndcg(slot_ranks(aligned, mixture, targets), 10).mean())
 
 
 def slot_ranks(aligned: Aligned, scores: NDArray[np.floating], targets: NDArray[np.integer]) -> Ranks:

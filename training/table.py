@@ -73,8 +73,16 @@ def _fitted(generative: str, ensemble: EnsembleParameters) -> str:
         if method != "fixed" and method != "candidates":
             sigmoid = ensemble.weights[method]
             detail = f", sigmoid({sigmoid.k:g} · ({method} − {sigmoid.tau:g}))"
-        lines.append(f"- {_METHODS[method]}{detail}: {_short(value)}")
+        lines.append(f"- {_METHODS[method]}{detail}: {_short(value)}{_normalised(method, ensemble)}")
     return "\n".join(lines) + "\n"
+
+
+def _normalised(method: Method, ensemble: EnsembleParameters) -> str:
+    """What the method weighs, beside what it would reach with the other."""
+    found = {name: values[method] for name, values in ensemble.by_normalisation.items() if method in values}
+    chosen = ensemble.using(method).normalisation
+    others = [f"by {name} {_short(value)}" for name, value in found.items() if name != chosen]
+    return f" by {chosen} ({', '.join(others)})" if others else ""
 
 
 def _table(part: ProtocolResults) -> str:

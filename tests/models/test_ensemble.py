@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from models.ensemble import EnsembleParameters, Sigmoid, fuse, normalise, weight
+from models.ensemble import NORMALISATIONS, EnsembleParameters, Normalisation, Sigmoid, fuse, normalise, weight
 
 Entries = list[tuple[int, float]]
 ranked_lists = st.lists(
@@ -33,19 +33,27 @@ def plain_normalise(entries: Entries) -> dict[int, float]:
     return {item: 1.0 if high == low else (score - low) / (high - low) for item, score in entries}
 
 
-def plain_fuse(sasrec: Entries, generative: Entries, alpha: float) -> Entries:
-    left, right = plain_normalise(sasrec), plain_normalise(generative)
+def plain_gains(entries: Entries) -> dict[int, float]:
+    return {item: 1 / math.log2(rank + 2) for rank, (item, _) in enumerate(entries)}
+
+
+def plain_fuse(sasrec: Entries, generative: Entries, alpha: float, normalisation: Normalisation) -> Entries:
+    plain = plain_gains if normalisation == "rank" else plain_normalise
+    left, right = plain(sasrec), plain(generative)
     order = list(dict.fromkeys([*left, *right]))
     mixed = [(item, alpha * left.get(item, 0.0) + (1 - alpha) * right.get(item, 0.0)) for item in order]
     return sorted(mixed, key=lambda entry: -entry[1])
 
 
-@given(ranked_lists, ranked_lists, st.integers(0, 4), st.integers(0, 4), st.floats(0, 1))
-def test_fusion_is_the_plain_sum_of_normalised_scores(
-    sasrec: Entries, generative: Entries, empty_a: int, empty_b: int, alpha: float
+@given(
+    ranked_lists, ranked_lists, st.integers(0, 4), st.integers(0, 4), st.floats(0, 1), st.sampled_from(NORMALISATIONS)
+)
+def test_fusion_is_the_plain_sum_of_what_is_normalised(
+    sasrec: Entries, generative: Entries, empty_a: int, empty_b: int, alpha: float, normalisation: Normalisation
 ) -> None:
-    fused = fuse(as_arrays(sasrec, empty_a), as_arrays(generative, empty_b), np.array([alpha]))
-    expected = plain_fuse(sasrec[: 6 - empty_a], generative[: 6 - empty_b], alpha)
+    lists = as_arrays(sasrec, empty_a), as_arrays(generative, empty_b)
+    fused = fuse(*lists, np.array([alpha]), normalisation)
+    expected = plain_fuse(sasrec[: 6 - empty_a], generative[: 6 - empty_b], alpha, normalisation)
     count = len(expected)
     assert fused.items[0, :count].tolist() == [item for item, _ in expected]
     assert fused.scores[0, :count].tolist() == pytest.approx([score for _, score in expected])

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from models.bundle import Bundle
-from models.ensemble import EnsembleParameters, Method, Sigmoid, align, fuse, weight
+from models.ensemble import NORMALISATIONS, EnsembleParameters, Method, Normalisation, Sigmoid, align, fuse, weight
 from models.errors import BundleError
 from models.features import Context, Lists, compute
 from models.fusion import Fusion, Learned
@@ -33,16 +33,23 @@ def answers(graphs: Graphs, contexts: list[Context]) -> tuple[Ranked, Generated]
     return graphs.rank(histories, allowed), graphs.generate("tiger", histories, allowed)
 
 
-def fusion(bundle: Bundle, method: Method) -> Fusion:
-    return Fusion(EnsembleParameters(method=method, alpha=0.3, weights=WEIGHTS), random_learned(), bundle.facts)
+def fusion(bundle: Bundle, method: Method, normalisation: Normalisation = "score") -> Fusion:
+    by_rank = (method,) if normalisation == "rank" else ()
+    parameters = EnsembleParameters(method=method, alpha=0.3, weights=WEIGHTS, by_rank=by_rank)
+    return Fusion(parameters, random_learned(), bundle.facts)
 
 
+@pytest.mark.parametrize("normalisation", NORMALISATIONS)
 @pytest.mark.parametrize("method", ["fixed", "msp", "transition", "learned"])
 def test_a_method_by_weight_is_the_weighted_fusion(
-    bundle: Bundle, contexts: list[Context], answers: tuple[Ranked, Generated], method: Method
+    bundle: Bundle,
+    contexts: list[Context],
+    answers: tuple[Ranked, Generated],
+    method: Method,
+    normalisation: Normalisation,
 ) -> None:
     ranked, generated = answers
-    verdict = fusion(bundle, method)(ranked, generated, contexts)
+    verdict = fusion(bundle, method, normalisation)(ranked, generated, contexts)
     features = compute(Lists.of(ranked, generated), align(ranked[:2], generated), contexts, bundle.facts)
     successors = [bundle.transitions.row("forward", context.history[-1]).neighbours[0] for context in contexts]
     values = {
@@ -52,7 +59,7 @@ def test_a_method_by_weight_is_the_weighted_fusion(
         "learned": random_learned().indicator.probability(features.request),
     }[method]
     alpha = np.full(len(contexts), 0.3) if method == "fixed" else weight(WEIGHTS[method], values)
-    expected = fuse(ranked[:2], generated, alpha)
+    expected = fuse(ranked[:2], generated, alpha, normalisation)
     assert verdict.indicator == ("msp" if method == "fixed" else method)
     np.testing.assert_allclose(verdict.value, values)
     np.testing.assert_array_equal(verdict.alpha, alpha)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from models.bundle import Bundle
-from models.ensemble import METHODS, align, fuse, weight
+from models.ensemble import METHODS, NORMALISATIONS, Normalisation, Sigmoid, align, fuse, weight
 from models.fusion import Fusion
 from models.graphs import Generated, Graphs
 from models.indicators import Ranked, transition_mass
@@ -87,14 +87,14 @@ def lists(graphs: Graphs, instances: Instances) -> Lists:
     return collect(graphs, instances, "B", Console(file=io.StringIO()))
 
 
-def score_by_loop(alpha: np.ndarray, lists: Lists, targets: np.ndarray) -> float:
+def score_by_loop(alpha: np.ndarray, lists: Lists, targets: np.ndarray, normalisation: Normalisation) -> float:
     """Mean NDCG@10, one user at a time, through the fusion of the service."""
     total = 0.0
     for row, target in enumerate(targets.tolist()):
         one = slice(row, row + 1)
         sasrec = (lists.ranked.items[one], lists.ranked.scores[one])
         generative = (lists.generated["tiger"].items[one], lists.generated["tiger"].scores[one])
-        top = fuse(sasrec, generative, alpha[one]).items[0, :10].tolist()
+        top = fuse(sasrec, generative, alpha[one], normalisation).items[0, :10].tolist()
         if target in top:
             total += 1 / math.log2(top.index(target) + 2)
     return total / len(targets)
@@ -107,26 +107,32 @@ def test_the_weights_are_the_best_points_of_their_grids(bundle: Bundle, lists: L
         "msp": lists.ranked.msp.astype(np.float64),
         "transition": transition_mass(lists.ranked, successors(bundle, instances)),
     }
-    fixed = [score_by_loop(np.full(n, alpha), lists, instances.targets) for alpha in ALPHAS]
-    assert max(fixed) > min(fixed)
-    assert found.validation["fixed"] == pytest.approx(max(fixed), abs=1e-12)
-    assert score_by_loop(np.full(n, found.alpha), lists, instances.targets) == pytest.approx(max(fixed), abs=1e-12)
-    for name, indicator in values.items():
-        points = [
-            score_by_loop(weight(point, indicator), lists, instances.targets) for point in sigmoid_grid(indicator)
-        ]
-        assert max(points) > min(points)
-        assert found.validation[name] == pytest.approx(max(points), abs=1e-12)
+    for by in NORMALISATIONS:
+        fixed = [score_by_loop(np.full(n, alpha), lists, instances.targets, by) for alpha in ALPHAS]
+        assert max(fixed) > min(fixed)
+        assert found.by_normalisation[by]["fixed"] == pytest.approx(max(fixed), abs=1e-12)
+        for name, indicator in values.items():
+            points = [
+                score_by_loop(weight(point, indicator), lists, instances.targets, by)
+                for point in set(sigmoid_grid(indicator))
+            ]
+            assert max(points) > min(points)
+            assert found.by_normalisation[by][name] == pytest.approx(max(points), abs=1e-12)
     assert list(found.validation) == list(METHODS)
+    for method in ("fixed", *values):
+        alpha = np.full(n, found.alpha) if method == "fixed" else weight(found.weights[method], values[method])
+        score = score_by_loop(alpha, lists, instances.targets, found.using(method).normalisation)
+        assert score == pytest.approx(found.validation[method], abs=1e-12)
+        assert score == pytest.approx(max(scores[method] for scores in found.by_normalisation.values()), abs=1e-12)
     assert found.validation[found.method] == max(found.validation.values())
 
 
-def test_the_grid_gives_the_median_request_every_weight_at_every_slope() -> None:
+def test_the_grid_holds_the_papers_and_gives_the_median_request_every_weight_at_every_slope() -> None:
     values = np.array([0.01, 0.03, 0.2])
-    points = list(sigmoid_grid(values))
-    medians = sorted({(point.k, round(weight(point, values)[1], 2)) for point in points})
-    slopes = sorted({point.k for point in points})
-    assert medians == [(k, tenth / 10) for k in slopes for tenth in range(1, 10)]
+    points = set(sigmoid_grid(values))
+    assert {Sigmoid(k=k, tau=tau / 10) for k in range(1, 26, 4) for tau in range(6)} <= points
+    medians = {(point.k, round(weight(point, values)[1], 2)) for point in points}
+    assert {(point.k, tenth / 10) for point in points for tenth in range(1, 10)} <= medians
 
 
 def rigged(n: int = 200) -> tuple[Lists, Instances]:
