@@ -73,7 +73,8 @@ BRIEF = replace(
     SMALL,
     name="brief",
     tiger=replace(SMALL.tiger, encoder_layers=2, decoder_layers=2),
-    fit_tiger=replace(SMALL.fit_tiger, epochs=10),
+    fit_tiger=replace(SMALL.fit_tiger, epochs=6),
+    fit_sid_mlp=replace(SMALL.fit_sid_mlp, epochs=15),
 )
 
 DEMO = replace(
