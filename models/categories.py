@@ -72,7 +72,7 @@ class Categories:
 
     def group(self) -> NDArray[np.str_]:
         """[...]: the one of GROUPS that each target belongs to."""
-        return np.array(GROUPS)[np.where(self.memorization, 0, 2 - self.hops.any(axis=-1))]
+        return np.array(GROUPS)[self._group()]
 
     def labels(self) -> list[tuple[str, ...]]:
         """The labels of each target, in row-major order: the types with their hop (`symmetry_1`), then the group."""
@@ -80,7 +80,11 @@ class Categories:
             tuple(f"{name}_{hop}" for name, hop in zip(TYPES, hops, strict=True) if hop)
             for hops in self.hops.reshape(-1, len(TYPES)).tolist()
         )
-        return [(*found, group) for found, group in zip(types, self.group().ravel().tolist(), strict=True)]
+        return [(*found, GROUPS[group]) for found, group in zip(types, self._group().ravel().tolist(), strict=True)]
+
+    def _group(self) -> NDArray[np.int64]:
+        """[...]: the place in GROUPS of each target's."""
+        return np.where(self.memorization, 0, 2 - self.hops.any(axis=-1))
 
     def counts(self) -> dict[str, int]:
         """How many targets carry each label, absent ones included, and under `n` how many targets there are."""

@@ -106,8 +106,8 @@ def _support(first: Edges, routes: _Routes, hops: NDArray[np.int8]) -> Indexes:
 
 def _choose(support: Indexes, candidate: Indexes) -> tuple[Indexes, Indexes, Indexes]:
     """The strongest path of each item in `candidate` [R], which ascends: its route, place and support, [P] each."""
-    explained = np.unique(candidate)
-    starts, owner = np.searchsorted(candidate, explained), np.searchsorted(explained, candidate)
+    first = np.append(True, candidate[1:] != candidate[:-1])[: len(candidate)]
+    starts, owner = np.flatnonzero(first), np.cumsum(first) - 1
     by_place = np.maximum.reduceat(support, starts, axis=0)
     place, most = by_place.argmax(axis=1), by_place.max(axis=1)
     equal = np.flatnonzero(support[np.arange(len(support)), place[owner]] == most[owner])
