@@ -46,6 +46,13 @@ class SplitName(StrEnum):
     test = "test"
 
 
+class ProtocolName(StrEnum):
+    """Whether lists may repeat the history."""
+
+    A = "A"
+    B = "B"
+
+
 def train(
     data: DataPath,
     name: Annotated[str, typer.Option(help="name of the bundle")],
@@ -206,6 +213,17 @@ def table(
     console.print(f"wrote {out} and {out.with_suffix('.png')}")
 
 
+def compare(
+    results: Annotated[list[Path], typer.Argument(help="JSON files that `tandem evaluate` or `train` wrote")],
+    protocol: Annotated[ProtocolName, typer.Option(help="A: history not masked; B: masked")] = ProtocolName.B,
+) -> None:
+    """Print what the ensembles gain on several data sets, as one Markdown table."""
+    from training.comparison import comparison
+    from training.evaluate import Results
+
+    print(comparison([Results.model_validate_json(path.read_text()) for path in results], protocol.value))
+
+
 def register(app: typer.Typer) -> None:
     """Add the offline commands to `app`."""
     app.command()(train)
@@ -214,6 +232,7 @@ def register(app: typer.Typer) -> None:
     app.command()(categorize)
     app.command()(report)
     app.command()(table)
+    app.command()(compare)
     app.command("demo-data")(demo_data)
 
 

@@ -48,7 +48,7 @@ def overview(results: Results) -> str:
     lines = [f"| {' | '.join([results.data['name'], *titles])} |", f"| --- |{' ---: |' * len(titles)}"]
     for name in _front_rows(results):
         estimates = [part.rows[name].metrics["ndcg@10"] for part in protocols.values()]
-        cells = [f"{_short(e.value)} [{_short(e.low)}, {_short(e.high)}]" for e in estimates]
+        cells = [f"{short(e.value)} [{short(e.low)}, {short(e.high)}]" for e in estimates]
         lines.append(f"| {' | '.join([LABELS.get(name, name), *cells])} |")
     return "\n".join(lines) + "\n"
 
@@ -73,7 +73,7 @@ def _fitted(generative: str, ensemble: EnsembleParameters) -> str:
         if method != "fixed" and method != "candidates":
             sigmoid = ensemble.weights[method]
             detail = f", sigmoid({sigmoid.k:g} · ({method} − {sigmoid.tau:g}))"
-        lines.append(f"- {_METHODS[method]}{detail}: {_short(value)}{_normalised(method, ensemble)}")
+        lines.append(f"- {_METHODS[method]}{detail}: {short(value)}{_normalised(method, ensemble)}")
     return "\n".join(lines) + "\n"
 
 
@@ -81,7 +81,7 @@ def _normalised(method: Method, ensemble: EnsembleParameters) -> str:
     """What the method weighs, beside what it would reach with the other."""
     found = {name: values[method] for name, values in ensemble.by_normalisation.items() if method in values}
     chosen = ensemble.using(method).normalisation
-    others = [f"by {name} {_short(value)}" for name, value in found.items() if name != chosen]
+    others = [f"by {name} {short(value)}" for name, value in found.items() if name != chosen]
     return f" by {chosen} ({', '.join(others)})" if others else ""
 
 
@@ -97,12 +97,12 @@ def _table(part: ProtocolResults) -> str:
 
 
 def _cells(row: Row, groups: list[str]) -> list[str]:
-    metrics = [_short(row.metrics[name].value) for name in ("recall@5", "ndcg@5", "recall@10", "ndcg@10")]
+    metrics = [short(row.metrics[name].value) for name in ("recall@5", "ndcg@5", "recall@10", "ndcg@10")]
     interval = row.metrics["ndcg@10"]
     return [
         *metrics,
-        f"{_short(interval.low)}–{_short(interval.high)}",
-        *(_short(row.groups[name].ndcg_at_10.value) for name in groups),
+        f"{short(interval.low)}–{short(interval.high)}",
+        *(short(row.groups[name].ndcg_at_10.value) for name in groups),
     ]
 
 
@@ -112,7 +112,8 @@ def _differences(part: ProtocolResults) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _short(value: float) -> str:
+def short(value: float) -> str:
+    """A metric below 1, with four digits and without the zero in front."""
     return f"{value:.4f}".replace("0.", ".", 1)
 
 

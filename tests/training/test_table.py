@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from training.comparison import comparison
 from training.evaluate import Results
 from training.table import markdown, overview, plot
 
@@ -23,6 +24,24 @@ def test_page_is_made_from_its_json(path: Path) -> None:
 @pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.stem)
 def test_the_readme_holds_the_short_table(path: Path) -> None:
     assert overview(Results.model_validate_json(path.read_text())) in (ROOT / "README.md").read_text()
+
+
+def test_the_readme_compares_the_data_sets() -> None:
+    results = [Results.model_validate_json(path.read_text()) for path in RESULTS]
+    assert comparison(results, "B") in (ROOT / "README.md").read_text()
+
+
+def test_a_comparison_says_what_is_gained() -> None:
+    path = ROOT / "docs" / "results" / "scientific.json"
+    results = Results.model_validate_json(path.read_text())
+    rows = comparison([results], "B").splitlines()[2:]
+    part = results.protocols["B"]
+    assert len(rows) == len(results.ensembles)
+    for name, row in zip(results.ensembles, rows, strict=True):
+        names = (f"candidates_{name}", f"fixed_{name}", "sasrec")
+        serves, fixed, alone = (part.rows[key].metrics["ndcg@10"].value for key in names)
+        assert f"{serves / alone - 1:+.1%} / {serves / fixed - 1:+.1%}" in row
+        assert f"{(serves - fixed) * 1e4:+.0f} [" in row
 
 
 def test_chart_is_a_picture(tmp_path: Path) -> None:
