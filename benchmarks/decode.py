@@ -30,6 +30,7 @@ from benchmarks.hugging_face import ConstrainedGenerate
 from benchmarks.machine import machine
 from models.graphs import open_session
 from models.networks.beam import TigerBeam
+from models.networks.fused import FusedEncoder, FusedTigerBeam
 from models.networks.sid_mlp import SidMlp, SidMlpBeam, SidMlpConfig
 from models.networks.tiger import Tiger, TigerConfig
 from models.trie import Trie
@@ -55,8 +56,8 @@ class Stand:
         self.sessions: dict[tuple[str, int], Any] = {}
         for beams in BEAMS:
             for name, search in (
-                (TIGER, TigerBeam(self.tiger, beams)),
-                (SID_MLP, SidMlpBeam(self.tiger.encoder, student, beams)),
+                (TIGER, FusedTigerBeam(self.tiger, beams)),
+                (SID_MLP, SidMlpBeam(FusedEncoder(self.tiger.encoder), student, beams)),
             ):
                 console.print(f"exporting {name} with {beams} beams")
                 path = folder / f"{len(self.sessions)}.onnx"

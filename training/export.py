@@ -12,23 +12,27 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from onnxscript.optimizer import optimize
 from torch import Tensor, nn
 from torch.export import Dim
 
 from models.indicators import Ranked
 from models.networks.beam import Level, TigerBeam
+from models.networks.fused import FusedTigerBeam
 from models.networks.sid_mlp import SidMlpBeam
 from models.networks.topk import SASRecTopK
 from models.trie import Trie
 
 OPSET = 23  # the first with Attention and RMSNormalization as single operators
+CONSTANT = 1 << 30  # bytes: every weight
 GENERATED = ("items", "scores")
+Search = TigerBeam | FusedTigerBeam | SidMlpBeam
 
 
 class _Flat(nn.Module):
     """A beam search whose inputs are plain tensors in the order of the graph's contract."""
 
-    def __init__(self, search: TigerBeam | SidMlpBeam, levels: int) -> None:
+    def __init__(self, search: Search, levels: int) -> None:
         super().__init__()
         self.search, self.levels = search, levels
 
@@ -48,7 +52,7 @@ def level_tensors(trie: Trie, allowed: NDArray[np.bool_]) -> list[Level]:
     ]
 
 
-def export_generative(search: TigerBeam | SidMlpBeam, trie: Trie, item_codes: Tensor, path: Path) -> None:
+def export_generative(search: Search, trie: Trie, item_codes: Tensor, path: Path) -> None:
     """Write a beam search as an ONNX graph."""
     batch, length = Dim("batch"), Dim("length")
     levels = level_tensors(trie, np.ones((2, trie.items + 1), dtype=np.bool_))
@@ -99,4 +103,6 @@ def _export(
             verbose=False,
         )
     assert program is not None
+    # The exporter leaves large constants alone; a weight must be one, not the transpose of one, to be quantised.
+    optimize(program.model, input_size_limit=CONSTANT, output_size_limit=CONSTANT)
     program.save(path, external_data=False)

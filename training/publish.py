@@ -28,7 +28,7 @@ from models.bundle import (
 from models.catalogue import Catalogue
 from models.ensemble import EnsembleParameters
 from models.errors import TrainingError
-from models.networks.beam import TigerBeam
+from models.networks.fused import FusedEncoder, FusedTigerBeam
 from models.networks.sasrec import SASRec
 from models.networks.sid_mlp import SidMlp, SidMlpBeam
 from models.networks.tiger import Tiger
@@ -123,8 +123,8 @@ def parameter_count(network: nn.Module) -> int:
 
 def _export(parts: Parts, directory: Path) -> dict[str, GraphEntry]:
     trie, codes = Trie.build(parts.catalogue.codes), torch.from_numpy(parts.catalogue.codes)
-    beams = TigerBeam(parts.tiger, parts.width)
-    student = SidMlpBeam(parts.tiger.encoder, parts.student, parts.width)
+    beams = FusedTigerBeam(parts.tiger, parts.width)
+    student = SidMlpBeam(FusedEncoder(parts.tiger.encoder), parts.student, parts.width)
     export_sasrec(SASRecTopK(parts.sasrec, parts.width), directory / "sasrec.onnx")
     export_generative(beams, trie, codes, directory / "tiger.onnx")
     export_generative(student, trie, codes, directory / "sid_mlp.onnx")

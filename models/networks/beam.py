@@ -134,20 +134,16 @@ class _TigerSteps:
         self.widths: list[int] = []
 
     def __call__(self, beams: Beams, t: int) -> Tensor:
-        tiger, config = self.tiger, self.tiger.config
-        width = beams.nodes.shape[1]
-        token = beams.codes + (1 + (t - 1) * config.codebook_size) if t else torch.zeros_like(beams.codes)
-        x = tiger.encoder.embedding(token)  # B, K, d
-        bias = self._bias(beams, t, width)
+        tiger = self.tiger
+        x = tiger.encoder.embedding(tiger.beam_token(beams.codes, t))  # B, K, d
+        bias = self._bias(beams, t, beams.nodes.shape[1])
         for layer, block in enumerate(tiger.decoder.blocks):
             normed = block.attention.norm(x)
             keys, values = self._extend(layer, block.attention, normed)
             x = x + block.attention.attend(normed, keys, values, bias)
             cross_keys, cross_values = self.cross[layer]
             x = block.after_self(x, cross_keys, cross_values, self.cross_bias)
-        log_probabilities = torch.log_softmax(tiger.output(tiger.decoder.norm(x)).float(), dim=-1)
-        first = 1 + t * config.codebook_size
-        return log_probabilities[..., first : first + config.codebook_size]
+        return tiger.level_of(torch.log_softmax(tiger.output(tiger.decoder.norm(x)).float(), dim=-1), t)
 
     def _extend(self, layer: int, attention: Attention, normed: Tensor) -> tuple[Tensor, Tensor]:
         keys, values = attention.keys_values(normed)

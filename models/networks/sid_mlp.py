@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from models.networks.beam import Beams, Level, items_of, search
 from models.networks.dropout import dropout
+from models.networks.fused import FusedEncoder
 from models.networks.stack import stack
 from models.networks.tiger import Encoder, TigerConfig
 
@@ -48,14 +49,15 @@ class ContextCapture(nn.Module):
         weights = real.to(states.dtype).unsqueeze(-1)
         mean = (states * weights).sum(1, keepdim=True) / weights.sum(1, keepdim=True)
         start = self.start(mean)  # B, 1, d
-        queries, keys, values = (
-            part.unflatten(-1, (self.heads, -1)).transpose(1, 2)
-            for part in (self.query(start), *self.key_value(states).chunk(2, dim=-1))
-        )
-        logits = queries @ keys.transpose(-1, -2) * keys.shape[-1] ** -0.5  # B, heads, 1, T
-        shares = torch.softmax(logits.masked_fill(~real[:, None, None, :], float("-inf")), dim=-1)
-        attended = dropout(shares, self.dropout, self.training) @ values
-        x = self.attention_norm(start + self.output(attended.transpose(1, 2).flatten(-2)))
+        # One query: to carry it through the key weights, and the mix of states through the value weights, is the same
+        # as to project every state, and T times cheaper.
+        queries = self.query(start).unflatten(-1, (self.heads, -1)).squeeze(1).transpose(0, 1)  # heads, B, size
+        keys, values = self.key_value.weight.view(2, self.heads, -1, self.key_value.in_features)  # heads, size, d
+        logits = (queries @ keys).transpose(0, 1) @ states.transpose(1, 2) * keys.shape[1] ** -0.5  # B, heads, T
+        shares = torch.softmax(logits.masked_fill(~real.unsqueeze(1), float("-inf")), dim=-1)
+        mixed = (dropout(shares, self.dropout, self.training) @ states).transpose(0, 1)  # heads, B, d
+        attended = (mixed @ values.transpose(1, 2)).transpose(0, 1).flatten(1).unsqueeze(1)  # B, 1, inner
+        x = self.attention_norm(start + self.output(attended))
         hidden = dropout(F.relu(self.inner(x)), self.dropout, self.training)
         return self.norm(x + self.outer(hidden)).squeeze(1)  # type: ignore[no-any-return]
 
@@ -121,7 +123,9 @@ class SidMlp(nn.Module):
 class SidMlpBeam(nn.Module):
     """SID-MLP's beam search as one graph, with the code shares of the first layers precomputed as tables."""
 
-    def __init__(self, encoder: Encoder, student: SidMlp, width: int, *, renormalised: bool = True) -> None:
+    def __init__(
+        self, encoder: Encoder | FusedEncoder, student: SidMlp, width: int, *, renormalised: bool = True
+    ) -> None:
         super().__init__()
         self.encoder, self.student = encoder, student
         self.width, self.renormalised = width, renormalised

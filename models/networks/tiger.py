@@ -267,6 +267,15 @@ class Tiger(nn.Module):
         level = torch.arange(codes.shape[-1], device=codes.device)
         return codes + 1 + level * self.config.codebook_size
 
+    def beam_token(self, codes: Tensor, level: int) -> Tensor:
+        """Input tokens that predict `level`: those of codes [...] of the level before, or the start."""
+        return codes + (1 + (level - 1) * self.config.codebook_size) if level else torch.zeros_like(codes)
+
+    def level_of(self, logits: Tensor, level: int) -> Tensor:
+        """The part [..., V] of `logits` [..., vocabulary] that stands for the codes of `level`."""
+        first = 1 + level * self.config.codebook_size
+        return logits[..., first : first + self.config.codebook_size]
+
     def output(self, hidden: Tensor) -> Tensor:
         """Logits over the whole vocabulary."""
         return F.linear(hidden * self.config.d_model**-0.5, self.encoder.embedding.weight)

@@ -5,16 +5,17 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers.modeling_outputs import BaseModelOutput
 
 from benchmarks.hugging_face import ConstrainedGenerate, as_hugging_face
 from models.networks.beam import Level, TigerBeam
+from models.networks.fused import FusedEncoder, FusedTigerBeam
 from models.networks.sid_mlp import SidMlp, SidMlpBeam, SidMlpConfig
 from models.networks.tiger import Tiger, TigerConfig
 from models.trie import Trie
 from tests.bundles import CODEBOOK, ITEMS, LEVELS, tiny_parts
-from training.export import level_tensors
+from training.export import Search, level_tensors
 from training.publish import Parts
 
 HISTORIES = torch.tensor([[3, 9, 27, 1], [5, 0, 0, 0], [0, 0, 0, 0], [60, 2, 2, 0]])
@@ -24,7 +25,7 @@ def catalogue(parts: Parts) -> tuple[Trie, Tensor]:
     return Trie.build(parts.catalogue.codes), torch.from_numpy(parts.catalogue.codes)
 
 
-def search(module: TigerBeam | SidMlpBeam, parts: Parts, history: Tensor, allowed: np.ndarray) -> tuple[Tensor, Tensor]:
+def search(module: Search, parts: Parts, history: Tensor, allowed: np.ndarray) -> tuple[Tensor, Tensor]:
     trie, item_codes = catalogue(parts)
     levels: list[Level] = level_tensors(trie, allowed)
     with torch.no_grad():
@@ -136,6 +137,9 @@ def two_layers() -> Parts:
         levels=LEVELS, codebook_size=CODEBOOK, d_model=32, d_ff=48, heads=4, d_kv=12, encoder_layers=2, decoder_layers=2
     )
     tiger = Tiger(config).eval()
+    for name, weight in tiger.named_parameters():
+        if name.endswith("norm.weight"):  # all ones, they could not be forgotten
+            nn.init.uniform_(weight, 0.5, 1.5)
     student = SidMlp(config, SidMlpConfig(heads=2, head_size=8, d_ff=32, hidden=16)).eval()
     return Parts(**{**vars(parts), "tiger": tiger, "student": student})
 
@@ -164,3 +168,20 @@ def test_search_is_hugging_face_generate_with_a_prefix_trie(two_layers: Parts, b
     their_items, their_scores = ConstrainedGenerate(two_layers.tiger, catalogue(two_layers)[1])(history, beams)
     assert torch.equal(items, their_items)
     torch.testing.assert_close(scores, their_scores, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("width", [1, 3, 20])
+def test_rearranged_weights_change_nothing(two_layers: Parts, width: int) -> None:
+    """The searches that are exported against those over the networks as they were trained."""
+    tiger, student = two_layers.tiger, two_layers.student
+    allowed = np.random.default_rng(width).random((4, ITEMS + 1)) < 0.7
+    pairs: list[tuple[Search, Search]] = [
+        (FusedTigerBeam(tiger, width), TigerBeam(tiger, width)),
+        (FusedTigerBeam(tiger, width, renormalised=True), TigerBeam(tiger, width, renormalised=True)),
+        (SidMlpBeam(FusedEncoder(tiger.encoder), student, width), SidMlpBeam(tiger.encoder, student, width)),
+    ]
+    for fused, plain in pairs:
+        items, scores = search(fused, two_layers, HISTORIES, allowed)
+        expected, expected_scores = search(plain, two_layers, HISTORIES, allowed)
+        assert torch.equal(items, expected)
+        torch.testing.assert_close(scores, expected_scores, rtol=0, atol=1e-4)

@@ -1,0 +1,193 @@
+"""TIGER's weights rearranged for decoding: the same function of the same weights, in fewer and larger operations.
+
+`FusedEncoder` and `FusedTigerBeam` are made from a network whose training is over, as they hold tables of its weights,
+and go into the ONNX graphs. What differs from `models.networks.tiger` and `TigerBeam`:
+
+- Heads stay side by side in the last axis, as ONNX's `Attention` takes them: no transpose, no reshape.
+- What the first block of a stack computes from a token before it attends depends on the token alone. It is a table.
+- The position bias of the encoder is a constant, of which a request takes the corner it needs.
+- The first step has one key, so its attention is that key's value. A later one has a key a level, so its attention is a
+  product by element with the keys of the beam's own path.
+- The scale of the output head is in the weight of the norm before it.
+
+Shapes: `B` requests, `K` beams, `S` positions, `T` encoder tokens, `d` d_model, `I` heads * d_kv.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.networks.beam import Beams, Level, items_of, search
+from models.networks.stack import stack
+from models.networks.tiger import RMS_EPSILON, Attention, Encoder, FeedForward, Tiger, padding_bias
+
+
+class FusedAttention(nn.Module):
+    """Attention whose queries, keys and values are [B, S, I], each from a product of its own."""
+
+    def __init__(self, attention: Attention) -> None:
+        super().__init__()
+        self.heads, self.norm = attention.heads, attention.norm
+        self.query, self.output = attention.query, attention.output
+        self.key, self.value = (_linear(weight) for weight in attention.key_value.weight.chunk(2))
+
+    def project(self, normed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values of normed states [B, S, d]."""
+        return self.query(normed), self.key(normed), self.value(normed)
+
+    def mix(self, queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
+        """Attention output [B, S, d] under `mask`, [B, heads or 1, S, keys]: ONNX Runtime broadcasts no other axis."""
+        heads = self.heads
+        mixed, *_ = torch.onnx.ops.attention(
+            queries, keys, values, mask, q_num_heads=heads, kv_num_heads=heads, scale=1.0
+        )
+        return self.output(mixed)  # type: ignore[no-any-return]
+
+    def mix_path(self, queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> Tensor:
+        """Attention output [B, K, d] where each query [B, K, I] has keys and values [B, K, S * I] of its own.
+
+        With so few keys, products by element are faster than a matrix product for each query and head, or than all
+        queries against all keys under a mask. `bias` is [heads, S].
+        """
+        width, count, d_kv = queries.shape[1], bias.shape[1], queries.shape[-1] // self.heads
+        # Sizes that are constants keep the arithmetic of shapes out of the graph, hence -1 for the batch.
+        shape = (-1, width, count, self.heads, d_kv)
+        logits = (queries.reshape(-1, width, 1, self.heads, d_kv) * keys.reshape(shape)).sum(-1) + bias.t()
+        shares = torch.softmax(logits, dim=2).unsqueeze(-1)  # B, K, S, heads, 1
+        mixed = (shares * values.reshape(shape)).sum(2)  # B, K, heads, d_kv
+        return self.output(mixed.reshape(-1, width, queries.shape[-1]))  # type: ignore[no-any-return]
+
+
+class FirstProjection(nn.Module):
+    """Queries, keys and values of the first block of a stack, by token: three tables [vocabulary, I]."""
+
+    query: Tensor
+    key: Tensor
+    value: Tensor
+
+    def __init__(self, attention: FusedAttention, embedding: nn.Embedding) -> None:
+        super().__init__()
+        with torch.no_grad():
+            tables = attention.project(attention.norm(embedding.weight))
+        for name, table in zip(("query", "key", "value"), tables, strict=True):
+            self.register_buffer(name, table)
+
+    def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values [B, S, I] of tokens [B, S]."""
+        return F.embedding(tokens, self.query), F.embedding(tokens, self.key), F.embedding(tokens, self.value)
+
+
+class FusedEncoderBlock(nn.Module):
+    """Self-attention and feed-forward, the projections of the former given."""
+
+    def __init__(self, attention: Attention, feed_forward: FeedForward) -> None:
+        super().__init__()
+        self.attention, self.feed_forward = FusedAttention(attention), feed_forward
+
+    def forward(self, x: Tensor, projected: tuple[Tensor, Tensor, Tensor], mask: Tensor) -> Tensor:  # noqa: D102
+        return self.feed_forward(x + self.attention.mix(*projected, mask))  # type: ignore[no-any-return]
+
+
+class FusedEncoder(nn.Module):
+    """`models.networks.tiger.Encoder` for histories of up to `max_history` items."""
+
+    position_bias: Tensor
+
+    def __init__(self, encoder: Encoder) -> None:
+        super().__init__()
+        config = encoder.config
+        self.encoder, self.embedding = encoder, encoder.embedding
+        self.blocks = stack(FusedEncoderBlock(block.attention, block.feed_forward) for block in encoder.blocks)
+        self.first = FirstProjection(self.blocks[0].attention, self.embedding)
+        longest = config.max_history * config.levels + 2
+        with torch.no_grad():
+            self.register_buffer("position_bias", encoder.position_bias(longest, self.embedding.weight))
+
+    def forward(self, history: Tensor, item_codes: Tensor) -> tuple[Tensor, Tensor]:
+        """States [B, T, d] and the mask of real tokens [B, T]."""
+        tokens, real = self.encoder.tokens(history, item_codes)
+        length = tokens.shape[1]
+        mask = self.position_bias[:, :, :length, :length] + padding_bias(real, self.position_bias)
+        x = self.embedding(tokens)
+        for layer, block in enumerate(self.blocks):
+            attention = block.attention
+            x = block(x, attention.project(attention.norm(x)) if layer else self.first(tokens), mask)
+        return self.encoder.norm(x), real
+
+
+class FusedTigerBeam(nn.Module):
+    """`models.networks.beam.TigerBeam`, the same items and scores."""
+
+    norm: Tensor
+
+    def __init__(self, tiger: Tiger, width: int, *, renormalised: bool = False) -> None:
+        super().__init__()
+        self.tiger, self.width, self.renormalised = tiger, width, renormalised
+        self.encoder = FusedEncoder(tiger.encoder)
+        blocks = tiger.decoder.blocks
+        self.own = stack(FusedAttention(block.attention) for block in blocks)
+        self.cross = stack(FusedAttention(block.cross) for block in blocks)
+        self.first = FirstProjection(self.own[0], tiger.encoder.embedding)
+        with torch.no_grad():
+            self.register_buffer("norm", tiger.decoder.norm.weight * tiger.config.d_model**-0.5)
+
+    def forward(
+        self, history: Tensor, item_codes: Tensor, leaf_item: Tensor, levels: Sequence[Level]
+    ) -> tuple[Tensor, Tensor]:
+        """Items int64 [B, width] and scores float32 [B, width], best first."""
+        steps = _Steps(self, *self.encoder(history, item_codes))
+        beams = search(steps, history, levels, self.width, renormalised=self.renormalised)
+        return items_of(beams, leaf_item), beams.scores
+
+
+class _Steps:
+    """The decoder, one level a call; each beam keeps the keys and values of its own path."""
+
+    def __init__(self, module: FusedTigerBeam, states: Tensor, real: Tensor) -> None:
+        self.module = module
+        self.bias = module.tiger.decoder.position_bias(module.tiger.config.levels)  # heads, D, D
+        self.history = [(cross.key(states), cross.value(states)) for cross in module.cross]
+        self.padding = padding_bias(real, states)
+        self.paths: list[tuple[Tensor, Tensor]] = []  # of each block, both [B, K, levels so far * I]
+
+    def __call__(self, beams: Beams, t: int) -> Tensor:
+        """Log-probabilities [B, K, V] of the codes of level t."""
+        module, tiger = self.module, self.module.tiger
+        token = tiger.beam_token(beams.codes, t)
+        x = tiger.encoder.embedding(token)  # B, K, d
+        padding = self.padding.expand(-1, -1, x.shape[1], -1)
+        if t:
+            self.paths = [(inherit(keys, beams.parents), inherit(values, beams.parents)) for keys, values in self.paths]
+        for layer, (own, cross) in enumerate(zip(module.own, module.cross, strict=True)):
+            queries, keys, values = own.project(own.norm(x)) if layer else module.first(token)
+            path = self._extend(layer, keys, values)
+            x = x + (own.mix_path(queries, *path, self.bias[:, t, : t + 1]) if t else own.output(values))
+            x = x + cross.mix(cross.query(cross.norm(x)), *self.history[layer], padding)
+            x = tiger.decoder.blocks[layer].feed_forward(x)
+        logits = F.linear(F.rms_norm(x, x.shape[-1:], module.norm, RMS_EPSILON), tiger.encoder.embedding.weight)
+        return tiger.level_of(torch.log_softmax(logits.float(), dim=-1), t)
+
+    def _extend(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        if layer < len(self.paths):
+            past_keys, past_values = self.paths[layer]
+            self.paths[layer] = torch.cat([past_keys, keys], dim=2), torch.cat([past_values, values], dim=2)
+        else:
+            self.paths.append((keys, values))
+        return self.paths[layer]
+
+
+def inherit(path: Tensor, parents: Tensor) -> Tensor:
+    """What each beam takes over from its parent: path [B, P, S] and parents [B, K] -> [B, K, S]."""
+    beams, size = path.shape[1:]
+    rows = parents + torch.arange(path.shape[0], device=path.device).unsqueeze(1) * beams
+    return F.embedding(rows, path.reshape(-1, size))
+
+
+def _linear(weight: Tensor) -> nn.Linear:
+    """A layer without bias that holds a copy of `weight` [out, in]."""
+    layer = nn.Linear(weight.shape[1], weight.shape[0], bias=False, device=weight.device)
+    with torch.no_grad():
+        layer.weight.copy_(weight)
+    return layer
