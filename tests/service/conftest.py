@@ -1,6 +1,6 @@
 """One bundle with adaptive ensembles, one `tandem serve` of it for all tests that do not harm it, and Redis servers."""
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import httpx2
@@ -15,7 +15,7 @@ from service.metrics import Metrics
 from service.redis_link import RedisLink
 from service.redis_server import RedisServer
 from tests.bundles import random_learned
-from tests.service.redis_parts import FrailLink
+from tests.service.redis_parts import Connect
 from tests.service.servers import Served, altered, served
 from training.index_build import build_index
 from training.publish import write_manifest
@@ -70,17 +70,10 @@ async def link(redis: RedisServer) -> AsyncIterator[RedisLink]:
 
 
 @pytest.fixture
-async def connect(redis: RedisServer) -> AsyncIterator[Callable[[], FrailLink]]:
-    """Makes links to the server, one for each replica that a test needs."""
-    links: list[FrailLink] = []
-
-    def connect() -> FrailLink:
-        links.append(FrailLink(redis.url, 4, 5.0, Metrics()))
-        return links[-1]
-
-    yield connect
-    for link in links:
-        await link.close()
+async def connect(redis: RedisServer) -> AsyncIterator[Connect]:
+    links = Connect(redis.url)
+    yield links
+    await links.close()
 
 
 @pytest.fixture

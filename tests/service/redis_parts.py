@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
@@ -85,6 +86,26 @@ class FrailLink(RedisLink):
             raise StoreUnavailableError("cut by the test")
         self.calls_left -= 1
         return await super().call(operation, key, command, deadline_s)
+
+
+Link = TypeVar("Link", bound=RedisLink)
+
+
+class Connect:
+    """Makes links to one server or cluster, as many as a test has replicas."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._links: list[RedisLink] = []
+
+    def __call__(self, kind: type[Link] = FrailLink, deadline_s: float = 5.0) -> Link:
+        link = kind(self.url, 4, deadline_s, Metrics())
+        self._links.append(link)
+        return link
+
+    async def close(self) -> None:
+        for link in self._links:
+            await link.close()
 
 
 class ClusterNode:
