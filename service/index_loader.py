@@ -168,10 +168,11 @@ class IndexLoader:
             room = limit if policy.startswith("volatile-") else limit - used
             share = need * len(keys) / BUCKETS
             if limit and share > room:
+                lacking = math.ceil((share - room) / (1 << 20))
                 raise StoreFullError(
                     f"the transition index of {layout.version} must find {_mb(share)} MB in Redis, got {_mb(room)} MB "
                     f"(maxmemory {_mb(limit)} MB, {_mb(used)} MB of it in use, policy {policy}). Raise maxmemory, or "
-                    f"TANDEM_REDIS_MAX_MEMORY_MB of an embedded Redis, by {math.ceil((share - room) / (1 << 20))} MB or more."
+                    f"TANDEM_REDIS_MAX_MEMORY_MB of an embedded Redis, by {lacking} MB or more."
                 )
 
     async def _measure(self) -> Memory:
