@@ -1,6 +1,7 @@
 """Puts the transition index of a bundle into Redis, by one replica for all, and keeps it there."""
 
 import asyncio
+import math
 import time
 import uuid
 from collections.abc import Awaitable, Iterator, Sequence
@@ -22,6 +23,8 @@ ROWS_S = 12 * 3600
 """Rows expire, so that a Redis that evicts by time to live takes them before anything that cannot be had again, and so
 that those of a bundle nobody serves any more go by themselves."""
 RENEW_S = ROWS_S // 2  # after so long the rows are written anew
+LOADED_S = 2 * ROWS_S
+"""The mark of a whole index outlives the rows, or it would be evicted before them, and all be loaded again for it."""
 RETRY_S = 60.0  # after Redis was found to be too small
 OVERHEAD = 200  # bytes of an item beyond its value, as Redis 6.2 and Valkey 8 account for it: key, expiry, allocator
 SAMPLE = 512  # items whose memory is measured
@@ -76,14 +79,19 @@ class IndexLoader:
             self.loaded = loaded
 
     async def _keep_loaded(self) -> bool:
-        layout = self._layout
-        if not await self._link.call("check", layout.loaded, lambda redis: redis.exists(layout.loaded), DEADLINE_S):
+        if not await self._whole():
             if not await self._lock():
                 return False  # another replica is loading
             await self._load()
         evicted, self._evicted = self._evicted, set()
         await self._write(sorted(evicted)[:CHUNK])
         return True
+
+    async def _whole(self) -> bool:
+        """Whether every row has been written, and not so long ago that it is time to renew them."""
+        key = self._layout.loaded
+        seconds = await self._link.call("check", key, lambda redis: redis.ttl(key), DEADLINE_S)
+        return bool(seconds > LOADED_S - RENEW_S)
 
     def _refuse(self, reason: str) -> None:
         if not self._retry_at:  # said once, however often it is tried
@@ -98,21 +106,27 @@ class IndexLoader:
         return bool(taken) or await self._link.call("lock", key, lambda redis: redis.get(key)) == self._token
 
     async def _load(self) -> None:
-        layout, link = self._layout, self._link
-        started = time.perf_counter()
+        """Load the index, with the lock held, and release it."""
+        lock = self._layout.lock
         try:
-            await self._check_room()
-            for items in _chunks(layout.items):
-                await self._write(items)
-                await link.call("lock", layout.lock, lambda redis: redis.pexpire(layout.lock, LOCK_MS), DEADLINE_S)
-            await link.call(
-                "load", layout.loaded, lambda redis: redis.set(layout.loaded, layout.items, ex=RENEW_S), DEADLINE_S
-            )
+            if not await self._whole():  # else a replica was done between our look and our lock
+                await self._fill()
         except StoreFullError:
             await self._unload()  # what is left of the memory is for the histories of users
             raise
         finally:
-            await link.call("lock", layout.lock, lambda redis: redis.unlink(layout.lock), DEADLINE_S)
+            await self._link.call("lock", lock, lambda redis: redis.unlink(lock), DEADLINE_S)
+
+    async def _fill(self) -> None:
+        layout, link = self._layout, self._link
+        started = time.perf_counter()
+        await self._check_room()
+        for items in _chunks(layout.items):
+            await self._write(items)
+            await link.call("lock", layout.lock, lambda redis: redis.pexpire(layout.lock, LOCK_MS), DEADLINE_S)
+        await link.call(
+            "load", layout.loaded, lambda redis: redis.set(layout.loaded, layout.items, ex=LOADED_S), DEADLINE_S
+        )
         await link.call("load", ACTIVE, lambda redis: redis.set(ACTIVE, layout.version), DEADLINE_S)
         seconds = round(time.perf_counter() - started, 3)
         _log.info("transition index loaded", version=layout.version, items=layout.items, seconds=seconds)
@@ -136,6 +150,8 @@ class IndexLoader:
         await asyncio.gather(*map(write, self._link.by_node(list(values))))
 
     async def _unload(self) -> None:
+        mark = self._layout.loaded
+        await self._link.call("load", mark, lambda redis: redis.unlink(mark), DEADLINE_S)
         for items in _chunks(self._layout.items):
             for keys in self._link.by_node([self._layout.row(item) for item in items]):
                 await self._link.call("load", keys[0], partial(_unlink, keys), DEADLINE_S)
@@ -152,10 +168,11 @@ class IndexLoader:
             room = limit if policy.startswith("volatile-") else limit - used
             share = need * len(keys) / BUCKETS
             if limit and share > room:
+                lacking = math.ceil((share - room) / (1 << 20))
                 raise StoreFullError(
                     f"the transition index of {layout.version} must find {_mb(share)} MB in Redis, got {_mb(room)} MB "
                     f"(maxmemory {_mb(limit)} MB, {_mb(used)} MB of it in use, policy {policy}). Raise maxmemory, or "
-                    f"TANDEM_REDIS_MAX_MEMORY_MB of an embedded Redis, by {_mb(share - room)} MB or more."
+                    f"TANDEM_REDIS_MAX_MEMORY_MB of an embedded Redis, by {lacking} MB or more."
                 )
 
     async def _measure(self) -> Memory:

@@ -3,7 +3,7 @@
     tandem:{demo@1-<digest>.B}:row:N    both rows of item N as the bundle has them; an item without transitions has a
                                         value too, so that a missing key always means an evicted one
     tandem:{demo@1-<digest>.B}:live:N   the transitions that events have added since, see `encode_live`
-    tandem:{demo@1-<digest>}:loaded     there while every row is
+    tandem:{demo@1-<digest>}:loaded     says when every row had been written, by its time to live
     tandem:{demo@1-<digest>}:lock       held by the replica that is loading
     tandem:active                       the version that was loaded last
 

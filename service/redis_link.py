@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from redis.asyncio import Redis
 from redis.crc import key_slot
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import OutOfMemoryError, RedisError, ResponseError
 
 from service.errors import StoreFullError, StoreUnavailableError
 from service.metrics import Metrics
@@ -165,7 +165,7 @@ class RedisLink:
 
 def _failure(operation: str, limit_s: float, error: Exception) -> StoreUnavailableError:
     # From inside a script, the refusal of a write stands within another message.
-    if isinstance(error, ResponseError) and "OOM command" in f"OOM {error}":
+    if isinstance(error, OutOfMemoryError) or (isinstance(error, ResponseError) and "OOM command" in str(error)):
         return StoreFullError(f"Redis must have memory left for {operation}, got: {error}. Raise its maxmemory.")
     return StoreUnavailableError(
         f"Redis must answer {operation} within {limit_s * 1e3:g} ms, got {type(error).__name__}: {error}"

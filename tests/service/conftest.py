@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import httpx2
+import numpy as np
 import pytest
 from redis.asyncio import Redis
 
@@ -14,8 +15,12 @@ from service.metrics import Metrics
 from service.redis_link import RedisLink
 from service.redis_server import RedisServer
 from tests.bundles import random_learned
+from tests.service.redis_parts import Connect
 from tests.service.servers import Served, altered, served
+from training.index_build import build_index
 from training.publish import write_manifest
+
+MANY = 2000
 
 ENSEMBLES = {
     "tiger": EnsembleParameters(method="candidates"),
@@ -65,6 +70,13 @@ async def link(redis: RedisServer) -> AsyncIterator[RedisLink]:
 
 
 @pytest.fixture
+async def connect(redis: RedisServer) -> AsyncIterator[Connect]:
+    links = Connect(redis.url)
+    yield links
+    await links.close()
+
+
+@pytest.fixture
 async def redis_client(redis: RedisServer) -> AsyncIterator[Redis]:
     client = Redis.from_url(redis.url)
     yield client
@@ -74,3 +86,11 @@ async def redis_client(redis: RedisServer) -> AsyncIterator[Redis]:
 @pytest.fixture
 def layout(bundle: Bundle) -> Layout:
     return Layout.of(bundle)
+
+
+@pytest.fixture(scope="session")
+def many() -> Layout:
+    """An index of several chunks, about 3 MB."""
+    random = np.random.default_rng(5)
+    sequences = [random.integers(1, MANY + 1, 12).astype(np.int32) for _ in range(3500)]
+    return Layout("many@1-0123456789ab", build_index(sequences, MANY))

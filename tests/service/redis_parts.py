@@ -1,20 +1,27 @@
-"""What the tests of Redis share: a real cluster, and counts of transitions by brute force."""
+"""What the tests of Redis share: a real cluster, links that break, and counts of transitions by brute force."""
 
 import contextlib
 import itertools
+import math
 import socket
 import subprocess
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from redis import Redis
+from redis.asyncio import Redis as AsyncRedis
 
 from models.transitions import DIRECTIONS, HOPS, TransitionIndex
-from service.index_rows import Rows
+from service.errors import StoreUnavailableError
+from service.index_rows import Layout, Rows
+from service.metrics import Metrics
+from service.redis_link import Command, RedisLink, Result
 from service.redis_nodes import SLOTS
 from service.redis_server import find_binary
+from service.transition_cache import TransitionCache
 from tests.service.servers import until
 
 NODES = 3
@@ -56,6 +63,49 @@ def counts_in_sequence(sequence: Sequence[int | None]) -> Counts:
             found[("forward", earlier, hop, later)] += 1
             found[("backward", later, hop, earlier)] += 1
     return found
+
+
+def cache_on(link: RedisLink, layout: Layout, lru_items: int = 1000, fresh_s: float = 60.0) -> TransitionCache:
+    """The cache of one replica; its numbers are in `Metrics` of its own."""
+    return TransitionCache(layout, link, Metrics(), lru_items, fresh_s)
+
+
+async def calls(client: AsyncRedis, command: str) -> int:
+    """How often a server has run a command."""
+    stats = await client.info("commandstats")
+    return int(stats.get(f"cmdstat_{command}", {"calls": 0})["calls"])
+
+
+class FrailLink(RedisLink):
+    """A link that breaks after some calls, for as long as the test likes."""
+
+    calls_left: float = math.inf
+
+    async def call(self, operation: str, key: str, command: Command[Result], deadline_s: float | None = None) -> Result:
+        if self.calls_left <= 0:
+            raise StoreUnavailableError("cut by the test")
+        self.calls_left -= 1
+        return await super().call(operation, key, command, deadline_s)
+
+
+Link = TypeVar("Link", bound=RedisLink)
+
+
+class Connect:
+    """Makes links to one server or cluster, as many as a test has replicas."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._links: list[RedisLink] = []
+
+    def __call__(self, kind: type[Link] = FrailLink, deadline_s: float = 5.0) -> Link:
+        link = kind(self.url, 4, deadline_s, Metrics())
+        self._links.append(link)
+        return link
+
+    async def close(self) -> None:
+        for link in self._links:
+            await link.close()
 
 
 class ClusterNode:

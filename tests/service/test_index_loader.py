@@ -1,166 +1,306 @@
-"""The index in Redis: whole, loaded by one replica, renewed, and refused where there is no room."""
+"""Loading an index into a real Redis: whole, once, within its memory, and beside the old version."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+import math
+import os
+import re
+import signal
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 import numpy as np
 import pytest
-from prometheus_client import generate_latest
 from redis.asyncio import Redis
-from structlog.testing import capture_logs
 
-from models.transitions import DIRECTIONS
-from service import index_loader
 from service.errors import StoreUnavailableError
-from service.index_loader import RENEW_S, ROWS_S, IndexLoader
+from service.index_loader import CHUNK, OVERHEAD, RENEW_S, ROWS_S, IndexLoader
 from service.index_rows import ACTIVE, Layout, decode_rows
 from service.metrics import Metrics
-from service.redis_link import RedisLink
 from service.redis_server import RedisServer
-from tests.service.redis_parts import counts_in_index, counts_of
+from service.user_histories import UserEvent, UserHistories
+from tests.service.redis_parts import Connect, FrailLink, cache_on, calls, counts_in_index, counts_of, deadline
+from tests.service.servers import until
 from training.index_build import build_index
 
 
-@pytest.fixture
-async def links(redis: RedisServer) -> AsyncIterator[list[RedisLink]]:
-    """The links of five replicas."""
-    links = [RedisLink(redis.url, 4, 5.0, Metrics()) for _ in range(5)]
-    yield links
-    for link in links:
-        await link.close()
+def loader_of(layout: Layout, link: FrailLink, metrics: Metrics | None = None) -> IndexLoader:
+    return IndexLoader(layout, link, metrics or Metrics())
 
 
-def crowded(items: int = 4000, length: int = 30) -> Layout:
-    """An index of a few MB."""
-    random = np.random.default_rng(0)
-    sequences = [random.integers(1, items + 1, length).astype(np.int32) for _ in range(items)]
-    return Layout("crowded@1-0", build_index(sequences, items))
+async def rows_there(client: Redis, layout: Layout) -> int:
+    return int(await client.exists(*map(layout.row, range(1, layout.items + 1))))
 
 
-async def sets(client: Redis) -> int:
-    """How many SET commands the server has run."""
-    found = await client.info("commandstats")
-    return int(found["cmdstat_set"]["calls"]) if "cmdstat_set" in found else 0
+async def check_rows(client: Redis, layout: Layout) -> None:
+    """Every row in Redis is the bundle's."""
+    items = range(1, layout.items + 1)
+    values = await client.mget([layout.row(item) for item in items])
+    found = {item: decode_rows(value) for item, value in zip(items, values, strict=True)}
+    assert None not in found.values()
+    assert counts_of((item, rows) for item, rows in found.items() if rows) == counts_in_index(layout._index, items)
 
 
-def events_of(logs: Iterable[dict]) -> list[str]:
-    return [entry["event"] for entry in logs]
-
-
-async def test_every_row_is_there_and_will_expire(layout: Layout, link: RedisLink, redis_client: Redis) -> None:
-    loader = IndexLoader(layout, link, Metrics())
+async def test_every_row_is_loaded_and_expires(connect: Connect, redis_client: Redis, many: Layout) -> None:
+    loader = loader_of(many, connect())
+    assert not loader.loaded
     await loader.keep_loaded()
     assert loader.loaded
-    items = range(1, layout.items + 1)
-    values = await redis_client.mget([layout.row(item) for item in items])
-    rows = [(item, rows) for item, value in zip(items, values, strict=True) if (rows := decode_rows(value))]
-    assert len(rows) == layout.items
-    assert counts_of(rows) == counts_in_index(layout._index, items)
-    assert {direction for direction, *_ in counts_of(rows)} == set(DIRECTIONS)
-    assert RENEW_S < await redis_client.ttl(layout.row(1)) <= ROWS_S
-    assert 0 < await redis_client.ttl(layout.loaded) <= RENEW_S
-    assert await redis_client.get(ACTIVE) == layout.version.encode()
-    assert await redis_client.exists(layout.lock) == 0
+    await check_rows(redis_client, many)
+    assert await redis_client.dbsize() == many.items + 2  # `loaded` and `active`; the lock is free again
+    for item in (1, CHUNK, CHUNK + 1, many.items):
+        assert ROWS_S - 60 < await redis_client.ttl(many.row(item)) <= ROWS_S
 
 
-async def test_of_replicas_that_start_together_one_loads(
-    layout: Layout, links: list[RedisLink], redis_client: Redis
+async def test_rows_are_written_anew_long_before_they_expire(
+    connect: Connect, redis_client: Redis, many: Layout
 ) -> None:
-    loaders = [IndexLoader(layout, link, Metrics()) for link in links]
-    before = await sets(redis_client)
+    loader = loader_of(many, connect())
+    await loader.keep_loaded()
+    written = await calls(redis_client, "set")
+    await loader.keep_loaded()
+    assert await calls(redis_client, "set") == written
+
+    for key in (many.loaded, many.row(1), many.row(many.items)):  # as if that much time had passed
+        await redis_client.expire(key, await redis_client.ttl(key) - RENEW_S - 1)
+    await loader.keep_loaded()
+    assert loader.loaded
+    assert min([await redis_client.ttl(many.row(item)) for item in (1, many.items)]) > ROWS_S - 60
+    assert await calls(redis_client, "set") > 2 * many.items
+
+
+async def test_of_five_replicas_one_loads(connect: Connect, redis_client: Redis, many: Layout) -> None:
+    loaders = [loader_of(many, connect()) for _ in range(5)]
     await asyncio.gather(*(loader.keep_loaded() for loader in loaders))
-    # The rows, `loaded` and `active` by one; an attempt at the lock by each that did not find the index.
-    assert await sets(redis_client) - before <= layout.items + 2 + len(loaders)
+    assert [loader.loaded for loader in loaders].count(True) == 1
     await asyncio.gather(*(loader.keep_loaded() for loader in loaders))
     assert all(loader.loaded for loader in loaders)
-    assert await sets(redis_client) - before <= layout.items + 2 + len(loaders)
+    # Each row once; besides these, one try for the lock each, `loaded` and `active`.
+    assert await calls(redis_client, "set") == many.items + 5 + 2
+    await check_rows(redis_client, many)
 
 
-async def test_the_lock_of_a_dead_replica_holds_others_up_only_until_it_expires(
-    layout: Layout, link: RedisLink, redis_client: Redis
+class LateLink(FrailLink):
+    """A link whose first try for the lock comes late."""
+
+    before_lock: Callable[[], Awaitable[None]]
+
+    async def call(self, operation: str, *arguments: Any, **options: Any) -> Any:
+        if operation == "lock":
+            await self.before_lock()
+        return await super().call(operation, *arguments, **options)
+
+
+async def test_a_replica_that_gets_the_lock_just_after_a_load_does_not_repeat_it(
+    connect: Connect, redis_client: Redis, many: Layout
 ) -> None:
-    loader = IndexLoader(layout, link, Metrics())
-    await redis_client.set(layout.lock, "another", px=150)
+    first, late = loader_of(many, connect()), connect(LateLink)
+    late.before_lock = first.keep_loaded
+    second = loader_of(many, late)
+    await second.keep_loaded()
+    assert second.loaded
+    assert await calls(redis_client, "set") == many.items + 2 + 2
+    assert not await redis_client.exists(many.lock)
+
+
+async def test_the_lock_of_a_dead_replica_expires(connect: Connect, redis_client: Redis, many: Layout) -> None:
+    dead, loader = connect(), loader_of(many, connect())
+    dead.calls_left = 8
+    with pytest.raises(StoreUnavailableError, match="cut by the test"):
+        await loader_of(many, dead).keep_loaded()
+    assert 0 < await rows_there(redis_client, many) < many.items
+    assert 20_000 < await redis_client.pttl(many.lock) <= 30_000
     await loader.keep_loaded()
     assert not loader.loaded
-    assert await redis_client.exists(layout.row(1)) == 0
-    await asyncio.sleep(0.2)
+
+    await redis_client.pexpire(many.lock, 1)  # as if the time had passed
+    await asyncio.sleep(0.01)
     await loader.keep_loaded()
     assert loader.loaded
+    await check_rows(redis_client, many)
 
 
-async def test_a_load_that_broke_off_is_done_again(layout: Layout, redis: RedisServer, link: RedisLink) -> None:
-    loader = IndexLoader(layout, link, Metrics())
-    redis._end()
+async def test_a_load_that_broke_off_is_finished_by_who_began_it(
+    connect: Connect, redis_client: Redis, many: Layout
+) -> None:
+    link = connect()
+    loader = loader_of(many, link)
+    link.calls_left = 8
     with pytest.raises(StoreUnavailableError):
         await loader.keep_loaded()
     assert not loader.loaded
-    await redis.start()
-    await asyncio.sleep(0.6)  # the breaker
+    link.calls_left = math.inf
+    assert await redis_client.exists(many.lock)
     await loader.keep_loaded()
     assert loader.loaded
+    await check_rows(redis_client, many)
 
 
-async def test_rows_are_written_anew_before_they_expire(layout: Layout, link: RedisLink, redis_client: Redis) -> None:
-    loader = IndexLoader(layout, link, Metrics())
-    await loader.keep_loaded()
-    await redis_client.expire(layout.row(1), 100)
-    await loader.keep_loaded()
-    assert await redis_client.ttl(layout.row(1)) <= 100
-    await redis_client.delete(layout.loaded)  # as if RENEW_S had passed
-    await loader.keep_loaded()
-    assert await redis_client.ttl(layout.row(1)) > 100
-
-
-async def test_a_new_version_is_loaded_beside_the_old_one(layout: Layout, link: RedisLink, redis_client: Redis) -> None:
-    await IndexLoader(layout, link, Metrics()).keep_loaded()
-    newer = Layout("tiny@2-0", layout._index)
-    await redis_client.set(newer.lock, "another")
-    await IndexLoader(newer, link, Metrics()).keep_loaded()
-    assert await redis_client.get(ACTIVE) == layout.version.encode()  # not before every row of the new one is there
-    await redis_client.delete(newer.lock)
-    await IndexLoader(newer, link, Metrics()).keep_loaded()
-    assert await redis_client.get(ACTIVE) == newer.version.encode()
-    assert await redis_client.exists(layout.row(1), newer.row(1)) == 2
-
-
-async def test_an_index_without_room_is_refused_and_leaves_histories_alone(
-    link: RedisLink, redis_client: Redis, monkeypatch: pytest.MonkeyPatch
+async def test_a_load_into_a_redis_that_dies_is_done_again(
+    connect: Connect, redis: RedisServer, redis_client: Redis, many: Layout
 ) -> None:
-    layout = crowded()
-    await redis_client.config_set("maxmemory", "3mb")
-    await redis_client.set("tandem:history:u", "kept", ex=1_000_000)
-    loader = IndexLoader(layout, link, Metrics())
-    with capture_logs() as logs:
-        await loader.keep_loaded()
-        await loader.keep_loaded()
-    assert not loader.loaded
-    assert events_of(logs) == ["transition index does not fit into Redis: the bundle's copy answers"]
-    assert "must find" in logs[0]["reason"]
-    assert "Raise maxmemory, or TANDEM_REDIS_MAX_MEMORY_MB" in logs[0]["reason"]
-    assert await redis_client.get("tandem:history:u") == b"kept"
-    assert await redis_client.exists(layout.row(1)) == 0
-    await redis_client.config_set("maxmemory", "100mb")
-    monkeypatch.setattr(index_loader, "RETRY_S", 0.0)
-    loader._retry_at = 0.0  # as if RETRY_S had passed
+    loader = loader_of(many, connect())
+    loading = asyncio.create_task(loader.keep_loaded())
+    while not await redis_client.exists(many.row(CHUNK)):
+        await asyncio.sleep(0)
+    assert redis.pid is not None
+    os.kill(redis.pid, signal.SIGKILL)
+    with pytest.raises(StoreUnavailableError):
+        await loading
+    until(lambda: redis.pid is None, "it is gone")
+    await redis.start()
     await loader.keep_loaded()
     assert loader.loaded
+    await check_rows(redis_client, many)
 
 
-async def test_what_the_index_costs_is_reported(link: RedisLink, redis_client: Redis) -> None:
-    layout, metrics = crowded(items=600), Metrics()
-    before = (await redis_client.info("memory"))["used_memory"]
-    with capture_logs() as logs:
-        await IndexLoader(layout, link, metrics).keep_loaded()
-    grown = (await redis_client.info("memory"))["used_memory"] - before
-    assert events_of(logs) == ["transition index loaded", "transition index in Redis"]
-    text = generate_latest(metrics.registry).decode()
-    values = {
-        name: float(line.split()[-1])
-        for line in text.splitlines()
-        for name in ("tandem_index_bytes", "tandem_index_item_bytes")
-        if line.startswith(f"{name} ")
-    }
-    assert values["tandem_index_bytes"] == pytest.approx(values["tandem_index_item_bytes"] * layout.items)
-    assert layout.bytes < values["tandem_index_bytes"] < 1.5 * layout.bytes
-    assert values["tandem_index_bytes"] == pytest.approx(grown, rel=0.25)
+async def test_a_new_version_is_loaded_beside_the_old_and_becomes_active_once_it_is_whole(
+    connect: Connect, redis_client: Redis, many: Layout
+) -> None:
+    layout = Layout("many@0-0123456789ab", build_index([np.array([1, 2, 3], dtype=np.int32)], 600))
+    await loader_of(layout, connect()).keep_loaded()
+    assert await redis_client.get(ACTIVE) == layout.version.encode()
+    link = connect()
+    loader = loader_of(many, link)
+    link.calls_left = 10
+    with pytest.raises(StoreUnavailableError):
+        await loader.keep_loaded()
+    assert await rows_there(redis_client, many) >= CHUNK
+    assert await redis_client.get(ACTIVE) == layout.version.encode()
+    assert not await redis_client.exists(many.loaded)
+    link.calls_left = math.inf
+    await loader.keep_loaded()
+    assert await redis_client.get(ACTIVE) == many.version.encode()
+    await check_rows(redis_client, many)
+    await check_rows(redis_client, layout)
+
+
+async def test_the_memory_report_is_what_redis_accounts_for(
+    connect: Connect, redis_client: Redis, many: Layout
+) -> None:
+    metrics, before = Metrics(), (await redis_client.info("memory"))["used_memory"]
+    await loader_of(many, connect(), metrics).keep_loaded()
+    used = (await redis_client.info("memory"))["used_memory"] - before
+    sizes = [await redis_client.memory_usage(many.row(item)) for item in range(1, many.items + 1)]
+    item_bytes, total = (metrics.registry.get_sample_value(f"tandem_index_{name}") for name in ("item_bytes", "bytes"))
+    assert item_bytes == pytest.approx(sum(sizes) / len(sizes), rel=0.03)
+    assert total == pytest.approx(item_bytes * many.items)
+    assert total == pytest.approx(used, rel=0.15)
+    # What is asked for before a load is enough, and not much more than that.
+    assert used < many.bytes + many.items * OVERHEAD < 1.2 * used
+
+
+async def histories_of(link: FrailLink, users: int) -> Callable[[], Awaitable[int]]:
+    """Store histories; how many of them are still whole."""
+    histories = UserHistories(link, 200, 90)
+    await histories.append([UserEvent(f"user-{n % users}", f"item-{n}") for n in range(20 * users)])
+
+    async def whole() -> int:
+        return sum([len(await histories.read(f"user-{user}")) == 20 for user in range(users)])
+
+    return whole
+
+
+async def limit_memory(client: Redis, size: int, policy: str) -> None:
+    await client.config_set("maxmemory-policy", policy)
+    await client.config_set("maxmemory", size)
+
+
+@pytest.mark.parametrize("policy", ["volatile-ttl", "noeviction", "allkeys-lru"])
+async def test_too_small_a_redis_is_left_to_the_histories(
+    connect: Connect, redis_client: Redis, many: Layout, capfd: pytest.CaptureFixture[str], policy: str
+) -> None:
+    link, loader = connect(), loader_of(many, connect())
+    whole = await histories_of(link, 100)
+    need = many.bytes + many.items * OVERHEAD
+    used = (await redis_client.info("memory"))["used_memory"]
+    limit = need - 300_000 if policy == "volatile-ttl" else used + need - 300_000
+    await limit_memory(redis_client, limit, policy)
+    await loader.keep_loaded()
+    assert not loader.loaded
+    assert await rows_there(redis_client, many) == 0
+    assert await whole() == 100
+    message = capfd.readouterr().out
+    assert f"must find {need / 2**20:.1f} MB in Redis" in message
+    missing = re.search(r"TANDEM_REDIS_MAX_MEMORY_MB of an embedded Redis, by ([0-9]+) MB or more", message)
+    assert missing is not None
+
+    await redis_client.config_set("maxmemory", limit + int(missing[1]) * 2**20)
+    again = loader_of(many, connect())  # this one has not put off its next try
+    await again.keep_loaded()
+    assert again.loaded
+    assert await whole() == 100
+
+
+async def test_a_refusal_is_said_once_and_not_tried_again_at_once(
+    connect: Connect, redis_client: Redis, many: Layout, capfd: pytest.CaptureFixture[str]
+) -> None:
+    loader = loader_of(many, connect())
+    await limit_memory(redis_client, 2**21, "volatile-ttl")
+    for _ in range(3):
+        await loader.keep_loaded()
+    assert capfd.readouterr().out.count("does not fit") == 1
+    assert await calls(redis_client, "set") == 1  # the lock
+
+
+class FillingLink(FrailLink):
+    """A link to a Redis that becomes full in the middle of a load."""
+
+    calls_made = 0
+    fill: Callable[[], Awaitable[None]]
+
+    async def call(self, *arguments: Any, **options: Any) -> Any:
+        self.calls_made += 1
+        if self.calls_made == 10:
+            await self.fill()
+        return await super().call(*arguments, **options)
+
+
+async def test_a_redis_that_fills_up_amid_a_load_is_left_to_the_histories(
+    connect: Connect, redis_client: Redis, many: Layout
+) -> None:
+    whole = await histories_of(connect(), 100)
+    link = connect(FillingLink)
+    seen = []
+
+    async def fill() -> None:
+        seen.append(await rows_there(redis_client, many))
+        await limit_memory(redis_client, 1, "noeviction")
+
+    link.fill = fill
+    loader = loader_of(many, link)
+    await loader.keep_loaded()
+    assert seen[0] >= CHUNK
+    assert not loader.loaded
+    assert await rows_there(redis_client, many) == 0
+    assert not await redis_client.exists(many.lock, many.loaded, ACTIVE)
+    assert await whole() == 100
+
+
+async def test_where_histories_leave_too_little_rows_give_way_and_not_the_histories(
+    connect: Connect, redis_client: Redis, many: Layout
+) -> None:
+    whole = await histories_of(connect(), 600)
+    cache = cache_on(connect(), many, lru_items=0)
+    await limit_memory(redis_client, many.bytes + many.items * OVERHEAD + 2**19, "volatile-ttl")
+    await cache.keep_loaded()
+    there = await rows_there(redis_client, many)
+    assert cache.loaded
+    assert many.items // 5 < there < many.items
+    written = await calls(redis_client, "set")
+    missing = 0
+    for first in range(1, many.items + 1, 100):
+        asked = range(first, first + 100)
+        missing += 100 - await redis_client.exists(*map(many.row, asked))
+        found = await cache.fetch(asked, deadline())
+        assert counts_of(found.rows.items()) == counts_in_index(many._index, asked)
+        await cache.keep_loaded()
+    assert cache.loaded
+    assert await whole() == 600
+    # Evicted rows were written back when they were asked for; the whole index was not loaded again and again.
+    assert await calls(redis_client, "set") - written == pytest.approx(missing, rel=0.1)
+
+
+async def test_an_item_without_transitions_has_a_value_too(connect: Connect, redis_client: Redis) -> None:
+    lonely = Layout("lonely@1-0123456789ab", build_index([np.array([1, 2], dtype=np.int32)], 3))
+    await loader_of(lonely, connect()).keep_loaded()
+    await check_rows(redis_client, lonely)

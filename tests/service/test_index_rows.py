@@ -1,7 +1,8 @@
-"""Rows and logs as packed values, and the keys that they lie behind."""
+"""How the rows of an index lie in Redis: what is packed comes back, and what is damaged does not."""
 
-import random
+import dataclasses
 from collections import Counter
+from random import Random
 
 import numpy as np
 import pytest
@@ -9,71 +10,107 @@ from hypothesis import given
 from hypothesis import strategies as st
 from redis.crc import key_slot
 
-from models.bundle import Bundle
-from models.transitions import DIRECTIONS, HOPS, Row, TransitionIndex
+from models.bundle import TRANSITIONS, Bundle
+from models.transitions import DIRECTIONS, EMPTY_ROW, HOPS, Direction, Row
 from service.index_rows import BUCKETS, Layout, Rows, decode_live, decode_rows, encode_live, encode_rows
-from tests.service.redis_parts import counts_of
+from service.redis_nodes import SLOTS
+from tests.service.redis_parts import Counts, counts_of
 
-hops = st.lists(st.dictionaries(st.integers(1, 2**29 - 1), st.integers(1, 2**31 - 1)), min_size=HOPS, max_size=HOPS)
-
-
-def row(parts: list[dict[int, int]]) -> Row:
-    ordered = [sorted(part.items()) for part in parts]
-    return Row(*(tuple(np.array([entry[at] for entry in part], dtype=np.int32) for part in ordered) for at in range(2)))
+MOST = 2**29 - 1
 
 
-def plain(rows: Rows) -> list[list[list[int]]]:
-    return [[part.tolist() for parts in (row.neighbours, row.counts) for part in parts] for row in rows]
+def row_of(distances: tuple[dict[int, int], ...]) -> Row:
+    return Row(
+        neighbours=tuple(np.array(sorted(found), dtype=np.int32) for found in distances),
+        counts=tuple(np.array([found[item] for item in sorted(found)], dtype=np.int32) for found in distances),
+    )
 
 
-@given(hops, hops)
-def test_rows_survive_packing(forward: list[dict[int, int]], backward: list[dict[int, int]]) -> None:
-    rows = Rows(row(forward), row(backward))
-    value = encode_rows(rows)
-    assert len(value) == 4 + 2 * 4 * HOPS + 8 * sum(map(len, [*forward, *backward]))
-    decoded = decode_rows(value)
-    assert decoded is not None
-    assert plain(decoded) == plain(rows)
+row = st.tuples(*[st.dictionaries(st.integers(1, MOST), st.integers(1, 2**20), max_size=5)] * HOPS).map(row_of)
+rows = st.builds(Rows, row, row)
+seen = st.lists(st.tuples(st.sampled_from(DIRECTIONS), st.integers(1, HOPS), st.integers(1, MOST) | st.integers(1, 3)))
 
 
-def test_what_is_not_whole_is_not_decoded(layout: Layout) -> None:
-    value = encode_rows(layout.rows(1))
-    assert decode_rows(None) is None
-    assert [length for length in range(len(value)) if decode_rows(value[:length])] == []
-    assert decode_rows(value + b"\0") is None
+def counts(found: Rows | None) -> Counts:
+    assert found is not None
+    return counts_of([(7, found)])
 
 
-@given(st.lists(st.tuples(st.sampled_from(DIRECTIONS), st.integers(1, HOPS), st.integers(1, 2**29 - 1))), st.randoms())
-def test_a_log_counts_its_transitions_in_any_order(seen: list[tuple], shuffle: random.Random) -> None:
-    expected = Counter((direction, 7, hop, neighbour) for direction, hop, neighbour in seen)
-    shuffle.shuffle(seen)
-    assert counts_of([(7, decode_live(b"".join(encode_live(*transition) for transition in seen)))]) == expected
+@given(rows)
+def test_rows_survive_their_packed_value(both: Rows) -> None:
+    assert counts(decode_rows(encode_rows(both))) == counts(both)
 
 
-def test_the_last_word_of_a_log_may_be_cut_off() -> None:
-    whole = encode_live("forward", 2, 5)
-    assert counts_of([(1, decode_live(whole + whole[:3]))]) == {("forward", 1, 2, 5): 1}
+@given(rows, rows)
+def test_rows_add_up(both: Rows, others: Rows) -> None:
+    assert counts(both | others) == counts(both) + counts(others)
 
 
-def test_the_size_of_all_values_is_known_before_they_are_made(layout: Layout) -> None:
-    assert layout.bytes == sum(len(encode_rows(layout.rows(item))) for item in range(1, layout.items + 1))
+@given(rows)
+def test_a_value_with_an_end_that_is_missing_or_added_is_no_rows(both: Rows) -> None:
+    value = encode_rows(both)
+    assert [cut for cut in range(len(value)) if decode_rows(value[:cut]) is not None] == []
+    assert [size for size in range(1, 9) if decode_rows(value + b"\0" * size) is not None] == []
 
 
-def test_an_items_keys_share_a_slot_and_a_version_spreads_over_few(layout: Layout) -> None:
-    slots = [key_slot(layout.row(item).encode()) for item in range(1, layout.items + 1)]
-    assert slots == [key_slot(layout.live(item).encode()) for item in range(1, layout.items + 1)]
-    assert len(set(slots)) == BUCKETS
-    assert key_slot(layout.loaded.encode()) == key_slot(layout.lock.encode())
+@pytest.mark.parametrize("length", [-1, -4, 0, 12, 16, 28, 2**31 - 1, -(2**31)])
+def test_a_value_whose_first_length_is_wrong_is_no_rows(length: int) -> None:
+    value = encode_rows(Rows(row_of(({3: 1}, {}, {}, {})), EMPTY_ROW))
+    assert decode_rows(value)
+    assert decode_rows(length.to_bytes(4, "little", signed=True) + value[4:]) is None
 
 
-def test_another_index_has_other_keys(bundle: Bundle, layout: Layout) -> None:
-    files = {name: entry.model_copy(update={"sha256": "0" * 64}) for name, entry in bundle.manifest.files.items()}
-    other = Layout.of(Bundle(**{**vars(bundle), "manifest": bundle.manifest.model_copy(update={"files": files})}))
-    assert {other.row(1), other.live(1), other.loaded} & {layout.row(1), layout.live(1), layout.loaded} == set()
-    assert layout.version.startswith(f"{bundle.identity}-")
+@pytest.mark.parametrize("value", [None, b"", b"\0\0\0", b"\xff" * 40])
+def test_what_was_never_packed_is_no_rows(value: bytes | None) -> None:
+    assert decode_rows(value) is None
 
 
-@pytest.mark.parametrize("item", [1, 60])
-def test_rows_are_those_of_the_index(layout: Layout, bundle: Bundle, item: int) -> None:
-    index: TransitionIndex = bundle.transitions
-    assert plain(layout.rows(item)) == plain(Rows(index.row("forward", item), index.row("backward", item)))
+@given(seen, st.randoms(use_true_random=False))
+def test_a_log_in_any_order_counts_what_was_seen(log: list[tuple[Direction, int, int]], random: Random) -> None:
+    expected = Counter((direction, 7, hop, neighbour) for direction, hop, neighbour in log)
+    random.shuffle(log)
+    assert counts(decode_live(b"".join(encode_live(*one) for one in log))) == expected
+
+
+@given(seen)
+def test_the_neighbours_of_a_log_ascend_within_a_distance(log: list[tuple[Direction, int, int]]) -> None:
+    for found in decode_live(b"".join(encode_live(*one) for one in log)):
+        assert all((np.diff(neighbours) > 0).all() for neighbours in found.neighbours)
+
+
+def test_a_log_that_ends_amid_a_word_counts_the_whole_ones() -> None:
+    log = encode_live("backward", 4, MOST) + encode_live("forward", 1, 5)
+    assert counts(decode_live(log[:-1])) == Counter({("backward", 7, 4, MOST): 1})
+
+
+def test_keys_carry_the_version_and_share_no_name(layout: Layout) -> None:
+    other = Layout("tiny@2-0123456789ab", layout._index)
+    keys = [
+        key
+        for one in (layout, other)
+        for key in (one.loaded, one.lock, *(name(item) for item in range(1, 61) for name in (one.row, one.live)))
+    ]
+    assert len(set(keys)) == len(keys)
+    assert all(key.startswith(f"tandem:{{{layout.version}") for key in keys[: len(keys) // 2])
+    assert layout.version.startswith("tiny@1-")
+
+
+def test_two_bundles_of_one_name_and_version_share_no_keys(layout: Layout, bundle: Bundle) -> None:
+    files = bundle.manifest.files
+    changed = {**files, TRANSITIONS: files[TRANSITIONS].model_copy(update={"sha256": "f" * 64})}
+    other = dataclasses.replace(bundle, manifest=bundle.manifest.model_copy(update={"files": changed}))
+    assert Layout.of(other).version != layout.version
+
+
+def test_the_keys_of_an_item_share_a_slot_and_a_version_few(many: Layout) -> None:
+    slots = [key_slot(many.row(item).encode()) for item in range(1, many.items + 1)]
+    assert slots == [key_slot(many.live(item).encode()) for item in range(1, many.items + 1)]
+    share = Counter(slots)
+    assert len(share) == BUCKETS
+    assert max(share.values()) - min(share.values()) <= 1
+    assert max(slots) - min(slots) > SLOTS // 4  # they do not all lie on one node
+
+
+def test_the_size_is_that_of_all_packed_values(layout: Layout, many: Layout) -> None:
+    for one in (layout, many):
+        assert one.bytes == sum(len(encode_rows(one.rows(item))) for item in range(1, one.items + 1))

@@ -1,137 +1,162 @@
-"""Transitions that events add: counted as by brute force, seen by every replica, bounded, and explained."""
+"""Transitions that events add: as a count over all pairs of places says, bounded, and seen by every replica."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections import defaultdict
+from pathlib import Path
 
-import httpx2
+import numpy as np
+import pyarrow as pa
 import pytest
 from redis.asyncio import Redis
 
-from models.bundle import Bundle
-from service import live_transitions
-from service.index_rows import Layout, decode_live
-from service.live_events import LiveEvents
-from service.live_transitions import LOG_DAYS, LiveTransitions
-from service.metrics import Metrics
+from models.catalogue import Catalogue
+from models.transitions import DIRECTIONS
+from service.index_rows import Layout
+from service.live_events import LiveEvents, Stored
+from service.live_transitions import LOG_BYTES, LOG_DAYS, LiveTransitions, logs
 from service.redis_link import RedisLink
-from service.redis_server import RedisServer
 from service.transition_cache import TransitionCache
 from service.user_histories import UserEvent, UserHistories
-from tests.service.redis_parts import Counts, counts_in_index, counts_in_sequence, counts_of, deadline
-from tests.service.servers import Served
+from tests.service.redis_parts import (
+    Connect,
+    Counts,
+    cache_on,
+    counts_in_index,
+    counts_in_sequence,
+    counts_of,
+    deadline,
+)
+from tests.service.servers import ready
+from tests.service.test_recommend import ITEM_IDS, ask
 
-ITEMS = range(1, 61)
-
-
-def cache_of(layout: Layout, link: RedisLink, fresh_s: float = 60.0) -> TransitionCache:
-    return TransitionCache(layout, link, Metrics(), lru_items=1000, fresh_s=fresh_s)
-
-
-@pytest.fixture
-async def cache(layout: Layout, link: RedisLink) -> TransitionCache:
-    found = cache_of(layout, link)
-    await found.keep_loaded()
-    return found
+UNKNOWN = "unheard-of"
 
 
-@pytest.fixture
-async def events(bundle: Bundle, layout: Layout, link: RedisLink, cache: TransitionCache) -> LiveEvents:
-    return LiveEvents(bundle.catalogue, UserHistories(link, 100, 30), LiveTransitions(layout, link), cache)
+@pytest.fixture(scope="module")
+def catalogue(many: Layout) -> Catalogue:
+    names = [f"M{item}" for item in range(1, many.items + 1)]
+    return Catalogue(names, np.zeros((many.items + 1, 3), dtype=np.int64), pa.table({"title": names}))
 
 
-@pytest.fixture
-async def another(layout: Layout, redis: RedisServer) -> AsyncIterator[TransitionCache]:
-    """The cache of another replica, whose rows may be a quarter of a second old."""
-    link = RedisLink(redis.url, 4, 5.0, Metrics())
-    yield cache_of(layout, link, fresh_s=0.25)
-    await link.close()
+class Replica:
+    """What one service does with events and rows."""
+
+    def __init__(self, link: RedisLink, layout: Layout, catalogue: Catalogue, fresh_s: float = 60.0) -> None:
+        self.cache: TransitionCache = cache_on(link, layout, fresh_s=fresh_s)
+        self.events = LiveEvents(catalogue, UserHistories(link, 200, 90), LiveTransitions(layout, link), self.cache)
+
+    async def counts(self, items: range) -> Counts:
+        return counts_of((await self.cache.fetch(items, deadline())).rows.items())
 
 
-async def counts(cache: TransitionCache) -> Counts:
-    found = await cache.fetch(ITEMS, deadline())
-    assert not found.degraded
-    return counts_of(found.rows.items())
+def event(user: int, item: int | None, event_id: str = "") -> UserEvent:
+    return UserEvent(f"user-{user}", UNKNOWN if item is None else f"M{item}", event_id)
 
 
-def events_of(user: str, *items: int | str) -> list[UserEvent]:
-    return [UserEvent(user, f"T{item - 1:03d}" if isinstance(item, int) else item) for item in items]
-
-
-def brute_force(bundle: Bundle, *sequences: Sequence[int | None]) -> Counts:
-    base = counts_in_index(bundle.transitions, ITEMS)
-    return sum((counts_in_sequence(sequence) for sequence in sequences), base)
-
-
-async def test_events_of_several_users_and_calls_count_as_their_sequences(
-    bundle: Bundle, events: LiveEvents, cache: TransitionCache
+async def test_events_of_many_users_count_like_all_pairs_of_their_sequences(
+    connect: Connect, many: Layout, catalogue: Catalogue
 ) -> None:
-    assert await counts(cache) == brute_force(bundle)
-    one, two = events_of("one", 1, 2, 3, 1, 7, 7), events_of("two", 60, "gone", 2, 3)
-    await events.store([one[0], two[0], one[1], two[1]])
-    assert await counts(cache) == brute_force(bundle, [1, 2], [60, None])
-    stored = await events.store([*two[2:], *one[2:]])
-    assert (stored.new, stored.indexed) == (6, True)
-    # At once, although the rows that were read before are young; an unknown item keeps its place in the sequence.
-    assert await counts(cache) == brute_force(bundle, [1, 2, 3, 1, 7, 7], [60, None, 2, 3])
+    replicas = [Replica(connect(), many, catalogue) for _ in range(2)]
+    await replicas[0].cache.keep_loaded()
+    items, random = range(1, 13), np.random.default_rng(4)
+    base = counts_in_index(many._index, items)
+    assert await replicas[0].counts(items) == base
+    sequences: defaultdict[int, list[int | None]] = defaultdict(list)
+    for turn in range(40):  # calls of 1 to 9 events, so that histories cross calls, by either replica
+        call = []
+        for _ in range(random.integers(1, 10)):
+            user, item = int(random.integers(5)), int(random.integers(13)) or None
+            sequences[user].append(item)
+            call.append(event(user, item))
+        assert await replicas[turn % 2].events.store(call) == Stored(len(call), indexed=True)
+    expected = sum((counts_in_sequence(sequence) for sequence in sequences.values()), base)
+    assert expected.total() > base.total() + 500
+    assert await Replica(connect(), many, catalogue).counts(items) == expected
 
 
-async def test_a_repeated_event_adds_nothing(bundle: Bundle, events: LiveEvents, cache: TransitionCache) -> None:
-    first, second = UserEvent("u", "T000", "a"), UserEvent("u", "T001", "b")
-    await events.store([first, second])
-    assert (await events.store([first, second])).new == 0
-    assert await counts(cache) == brute_force(bundle, [1, 2])
-
-
-async def test_another_replica_sees_them_when_its_rows_are_no_longer_fresh(
-    bundle: Bundle, events: LiveEvents, another: TransitionCache
+async def test_a_writer_sees_its_events_at_once_and_the_others_soon(
+    connect: Connect, many: Layout, catalogue: Catalogue
 ) -> None:
-    await another.keep_loaded()
-    assert await counts(another) == brute_force(bundle)
-    await events.store(events_of("u", 5, 6))
-    assert await counts(another) == brute_force(bundle)
-    await asyncio.sleep(0.3)
-    assert await counts(another) == brute_force(bundle, [5, 6])
+    writer, other = Replica(connect(), many, catalogue), Replica(connect(), many, catalogue, fresh_s=0.3)
+    await writer.cache.keep_loaded()
+    items = range(1, 4)
+    base = await writer.counts(items)
+    assert await other.counts(items) == base
+    await writer.events.store([event(1, 1), event(1, 2), event(1, 3)])
+    expected = base + counts_in_sequence([1, 2, 3])
+    assert await writer.counts(items) == expected
+    assert await other.counts(items) == base
+    await asyncio.sleep(0.31)
+    assert await other.counts(items) == expected
 
 
-async def test_a_log_keeps_its_latest_transitions_and_is_forgotten_in_the_end(
-    layout: Layout, link: RedisLink, redis_client: Redis, monkeypatch: pytest.MonkeyPatch
+async def test_a_repeated_event_adds_no_transition(connect: Connect, many: Layout, catalogue: Catalogue) -> None:
+    replica, items = Replica(connect(), many, catalogue), range(1, 4)
+    await replica.cache.keep_loaded()
+    call = [event(1, item, f"id-{item}") for item in items]
+    stored = await asyncio.gather(*(replica.events.store(call) for _ in range(5)))
+    assert sum(part.new for part in stored) == 3
+    assert await replica.counts(items) == counts_in_index(many._index, items) + counts_in_sequence([*items])
+
+
+async def test_a_log_keeps_its_latest_transitions_and_expires(
+    connect: Connect, redis_client: Redis, many: Layout
 ) -> None:
-    monkeypatch.setattr(live_transitions, "LOG_BYTES", 4 * 10)
-    transitions = LiveTransitions(layout, link)
-    for neighbour in range(2, 42):
-        await transitions.add([([1], [neighbour])])
-    key = layout.live(1)
-    kept = counts_of([(1, decode_live(await redis_client.get(key)))])
-    assert kept == {("forward", 1, 1, neighbour): 1 for neighbour in range(32, 42)}
-    assert 0 < await redis_client.ttl(key) <= LOG_DAYS * 86_400
+    live, random = LiveTransitions(many, connect()), np.random.default_rng(6)
+    whole: defaultdict[int, bytes] = defaultdict(bytes)
+    for _ in range(6):
+        history = random.integers(1, 3, 300).tolist()
+        assert sorted(await live.add([([], history)])) == [1, 2]
+        for item, gain in logs([([], history)]).items():
+            whole[item] += gain
+    for item in (1, 2):
+        assert len(whole[item]) == pytest.approx(6 * 300 * 4 * 4, rel=0.1)  # 4 neighbours a side, 4 bytes
+        assert await redis_client.get(many.live(item)) == whole[item][-LOG_BYTES:]
+        assert LOG_DAYS * 86_400 - 60 < await redis_client.ttl(many.live(item)) <= LOG_DAYS * 86_400
 
 
-async def test_two_writers_lose_nothing(
-    bundle: Bundle, layout: Layout, link: RedisLink, cache: TransitionCache
+async def test_one_gain_that_is_longer_than_a_log_is_cut_too(
+    connect: Connect, redis_client: Redis, many: Layout
 ) -> None:
-    writers = [LiveTransitions(layout, link) for _ in range(2)]
-    await asyncio.gather(*(writer.add([([1], [2])]) for writer in writers for _ in range(50)))
-    assert await counts(cache) == brute_force(bundle, *[[1, 2]] * 100)
+    history = [1, 2] * 1000
+    await LiveTransitions(many, connect()).add([([], history)])
+    assert await redis_client.get(many.live(1)) == logs([([], history)])[1][-LOG_BYTES:]
 
 
-def test_an_answer_is_explained_by_what_has_just_happened(server: Served, adaptive: Bundle) -> None:
-    last = ITEMS[0]
-    seen = set(adaptive.transitions.row("forward", last).neighbours[0].tolist())
-    new = next(item for item in ITEMS if item not in seen | {last})
-    catalogue, client = adaptive.catalogue, server.client
-    request = {
-        "history": [catalogue.item_id(last)],
-        "filters": {"include_item_ids": [catalogue.item_id(new)]},
-        "variant": "ensemble_tiger",
-        "k": 1,
+def test_what_came_before_gains_transitions_only_to_what_is_new() -> None:
+    assert logs([([1, 2, 3], [])]) == {}
+    found = {item: len(gain) // 4 for item, gain in logs([([9, 1, None, 3], [4])]).items()}
+    assert found == {9: 1, 1: 1, 3: 1, 4: 3}
+
+
+async def test_histories_are_stored_even_when_the_index_cannot_be(
+    connect: Connect, redis_client: Redis, many: Layout, catalogue: Catalogue
+) -> None:
+    replica = Replica(connect(), many, catalogue)
+    await redis_client.rpush(many.live(2), "a list cannot be appended to")
+    assert await replica.events.store([event(1, 1), event(1, 2)]) == Stored(2, indexed=False)
+    assert await redis_client.llen("tandem:history:user-1") == 2
+
+
+def test_an_answer_explains_items_by_transitions_that_only_events_have(bundle_path: Path) -> None:
+    last, request = ITEM_IDS[11], {"history": [ITEM_IDS[11]], "k": 60, "variant": "ensemble_tiger"}
+    with ready(bundle_path) as (_, client):
+        before = ask(client, **request)["items"]
+        fresh = next(item["item_id"] for item in before if item["category"] != "memorization")
+        events = [{"user_id": f"live-{n}", "item_id": item_id} for n in range(3) for item_id in (last, fresh)]
+        stored = client.post("/v1/events", json={"events": events}).json()
+        assert (stored["accepted"], stored["degraded"]) == (6, [])
+        answer = ask(client, **request)
+    assert answer["degraded"] == []
+    after = next(item for item in answer["items"] if item["item_id"] == fresh)
+    expected = {"category": "memorization", "hop": 1, "support": 3, "via": last, "through": None}
+    assert after["category"] == "memorization"
+    assert after["explanation"].items() >= expected.items()
+
+
+def test_a_count_over_all_pairs_sees_each_transition_from_both_sides() -> None:
+    found = counts_in_sequence([1, 2, None, 1])
+    assert {direction: [key for key in found if key[0] == direction] for direction in DIRECTIONS} == {
+        "forward": [("forward", 1, 1, 2), ("forward", 1, 3, 1), ("forward", 2, 2, 1)],
+        "backward": [("backward", 2, 1, 1), ("backward", 1, 3, 1), ("backward", 1, 2, 2)],
     }
-    assert categories(client, request) != ["memorization"]
-    events = [{"user_id": "live", "item_id": catalogue.item_id(item)} for item in (last, new)]
-    assert client.post("/v1/events", json={"events": events}).status_code == 200
-    assert categories(client, request) == ["memorization"]
-
-
-def categories(client: httpx2.Client, request: dict) -> list[str]:
-    response = client.post("/v1/recommend", json=request)
-    assert response.status_code == 200, response.text
-    return [item["category"] for item in response.json()["items"]]

@@ -129,7 +129,13 @@ async def test_a_refusal_of_redis_does_not_open_the_breaker(link: RedisLink) -> 
 
 
 @pytest.mark.parametrize(
-    "write", [lambda client: client.set("key", "x" * 100), lambda client: client.eval("redis.call('SET', 'k', 'v')", 0)]
+    "write",
+    [
+        lambda client: client.set("key", "x" * 100),
+        lambda client: client.eval("redis.call('SET', 'k', 'v')", 0),
+        lambda client: client.pipeline(transaction=False).set("key", "x").execute(),
+        lambda client: client.pipeline(transaction=False).eval("redis.call('SET', 'k', 'v')", 0).execute(),
+    ],
 )
 async def test_a_full_redis_is_told_apart(link: RedisLink, redis_client: Redis, write: Command[Any]) -> None:
     await redis_client.config_set("maxmemory-policy", "noeviction")

@@ -1,119 +1,258 @@
-"""Rows through the LRU, Redis and the bundle's own copy: always the same rows, and a word when Redis was missing."""
+"""The LRU, Redis and the bundle's copy: which of them answers, and that the rows are the same from each."""
 
 import asyncio
-import time
+import os
+import signal
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Any
 
+import numpy as np
 import pytest
 from redis.asyncio import Redis
 
-from models.bundle import Bundle
-from service.index_rows import Layout
-from service.metrics import Metrics
-from service.redis_link import RedisLink
-from service.transition_cache import LOOK_UPS_A_READ, READS_AT_ONCE, TransitionCache
-from tests.service.redis_parts import counts_in_index, counts_of, deadline
+from models.transitions import DIRECTIONS
+from service.index_rows import Layout, decode_rows, encode_live
+from service.redis_server import RedisServer
+from service.transition_cache import READS_AT_ONCE, Fetched, TransitionCache
+from tests.service.redis_parts import Connect, FrailLink, cache_on, calls, counts_in_index, counts_of, deadline
+from tests.service.servers import until
 
-ITEMS = range(1, 61)
+Harm = Callable[[Redis, Layout, Sequence[int]], Awaitable[None]]
+ITEMS = [3, 5, 8, 13, 21, 34]
 
 
-async def cache_of(layout: Layout, link: RedisLink, lru_items: int = 1000, fresh_s: float = 60.0) -> TransitionCache:
-    cache = TransitionCache(layout, link, Metrics(), lru_items, fresh_s)
+def check(found: Fetched, layout: Layout, items: Iterable[int], degraded: bool = False) -> None:
+    """What was fetched is what the bundle has."""
+    assert found.rows.keys() == set(items)
+    assert counts_of(found.rows.items()) == counts_in_index(layout._index, items)
+    assert found.degraded == degraded
+
+
+def looked_up(cache: TransitionCache) -> dict[str, int]:
+    """How many look-ups have ended where."""
+    value = cache._metrics.registry.get_sample_value
+    results = ("local", "redis", "evicted", "unavailable")
+    return {
+        result: int(count)
+        for result in results
+        if (count := value("tandem_cache_requests_total", {"result": result}))
+    }  # fmt: skip
+
+
+async def loaded(connect: Connect, layout: Layout, lru_items: int = 1000, fresh_s: float = 60.0) -> TransitionCache:
+    cache = cache_on(connect(), layout, lru_items, fresh_s)
     await cache.keep_loaded()
+    assert cache.loaded
     return cache
 
 
-async def mgets(client: Redis) -> int:
-    """How many MGET commands the server has run."""
-    found = await client.info("commandstats")
-    return int(found["cmdstat_mget"]["calls"]) if "cmdstat_mget" in found else 0
+async def test_rows_from_redis_and_from_the_process_are_the_bundles(connect: Connect, many: Layout) -> None:
+    cache, random, asked = await loaded(connect, many), np.random.default_rng(1), 0
+    for _ in range(30):
+        items = random.integers(1, many.items + 1, 14).tolist()
+        check(await cache.fetch(items, deadline()), many, items)
+        check(await cache.fetch(items, deadline()), many, items)
+        asked += len(set(items))
+    found = looked_up(cache)
+    assert found.keys() == {"local", "redis"}
+    assert found["local"] + found["redis"] == 2 * asked
+    assert found["redis"] <= asked
 
 
-async def test_rows_are_the_bundles_wherever_they_come_from(
-    bundle: Bundle, layout: Layout, link: RedisLink, redis_client: Redis
+async def test_one_row_and_the_table_are_what_was_fetched(connect: Connect, many: Layout) -> None:
+    found = await (await loaded(connect, many)).fetch(ITEMS, deadline())
+    items = np.array(ITEMS)
+    assert sorted(zip(*found.table().gather(items), strict=True)) == sorted(
+        zip(*many._index.gather(items), strict=True)
+    )
+    for direction in DIRECTIONS:
+        assert found.row(direction, 8).flat.tolist() == many._index.row(direction, 8).flat.tolist()
+
+
+async def test_an_item_that_the_index_does_not_know_has_no_transitions(connect: Connect, many: Layout) -> None:
+    found = await (await loaded(connect, many)).fetch([many.items + 1], deadline())
+    assert not counts_of(found.rows.items())
+
+
+async def test_look_ups_at_the_same_time_share_one_round_trip(
+    connect: Connect, redis_client: Redis, many: Layout
 ) -> None:
-    cache = await cache_of(layout, link)
-    expected = counts_in_index(bundle.transitions, ITEMS)
-    for reads in (1, 1):  # from Redis, then from the LRU
-        found = await cache.fetch(ITEMS, deadline())
-        assert counts_of(found.rows.items()) == expected
-        assert not found.degraded
-        assert await mgets(redis_client) == reads
+    cache, random = await loaded(connect, many), np.random.default_rng(2)
+    batch = [random.integers(1, many.items + 1, 14).tolist() for _ in range(16)]
+    before = await calls(redis_client, "mget")
+    answers = await asyncio.gather(*(cache.fetch(items, deadline()) for items in batch))
+    assert await calls(redis_client, "mget") == before + 1
+    for items, found in zip(batch, answers, strict=True):
+        check(found, many, items)
+    await asyncio.gather(*(cache.fetch(items, deadline()) for items in batch))
+    assert await calls(redis_client, "mget") == before + 1  # now all are in process
 
 
-async def test_look_ups_at_the_same_time_share_round_trips(
-    layout: Layout, link: RedisLink, redis_client: Redis
+async def test_more_look_ups_than_a_round_trip_holds_gather_in_a_few(
+    connect: Connect, redis_client: Redis, many: Layout
 ) -> None:
-    cache = await cache_of(layout, link, lru_items=0)
-    answers = await asyncio.gather(*(cache.fetch([item, 1], deadline()) for item in range(2, 50)))
-    assert [sorted(answer.rows) for answer in answers] == [[1, item] for item in range(2, 50)]
-    assert await mgets(redis_client) == max(READS_AT_ONCE, -(-48 // LOOK_UPS_A_READ)) - 1
+    cache = await loaded(connect, many)
+    answers = await asyncio.gather(*(cache.fetch([item], deadline()) for item in range(1, 201)))
+    assert READS_AT_ONCE < await calls(redis_client, "mget") <= 16
+    for item, found in enumerate(answers, start=1):
+        check(found, many, [item])
 
 
-async def test_the_lru_is_bounded_and_its_rows_grow_old(layout: Layout, link: RedisLink, redis_client: Redis) -> None:
-    cache = await cache_of(layout, link, lru_items=3, fresh_s=0.1)
-    for item in (1, 2, 3, 1, 4):  # 2 is the one that was used longest ago
+async def test_the_items_used_last_stay_in_process(connect: Connect, redis_client: Redis, many: Layout) -> None:
+    cache = await loaded(connect, many, lru_items=3)
+    for item in (1, 2, 3, 1, 4):  # 2 is now the one not used for longest
         await cache.fetch([item], deadline())
-    assert await mgets(redis_client) == 4
-    await cache.fetch([3, 1, 4], deadline())
-    assert await mgets(redis_client) == 4
-    await cache.fetch([2], deadline())
-    assert await mgets(redis_client) == 5
-    await asyncio.sleep(0.15)
-    await cache.fetch([2], deadline())
-    assert await mgets(redis_client) == 6
+    reads = await calls(redis_client, "mget")
+    for item in (3, 1, 4):
+        check(await cache.fetch([item], deadline()), many, [item])
+    assert await calls(redis_client, "mget") == reads
+    check(await cache.fetch([2], deadline()), many, [2])
+    assert await calls(redis_client, "mget") == reads + 1
+    assert len(cache._lru) == 3
 
 
-@pytest.mark.parametrize("damage", ["delete", "truncate"])
-async def test_a_row_that_redis_lost_comes_from_the_bundle_and_is_written_back(
-    bundle: Bundle, layout: Layout, link: RedisLink, redis_client: Redis, damage: str
+async def test_rows_in_process_are_used_while_they_are_fresh(
+    connect: Connect, redis_client: Redis, many: Layout
 ) -> None:
-    cache = await cache_of(layout, link)
-    whole = await redis_client.get(layout.row(1))
-    if damage == "delete":
-        await redis_client.delete(layout.row(1))
-    else:
-        await redis_client.set(layout.row(1), whole[:-4])
-    found = await cache.fetch(ITEMS, deadline())
-    assert counts_of(found.rows.items()) == counts_in_index(bundle.transitions, ITEMS)
-    assert found.degraded
+    cache = await loaded(connect, many, fresh_s=0.1)
+    before = await calls(redis_client, "mget")
+    for _ in range(3):
+        await cache.fetch(ITEMS, deadline())
+    assert await calls(redis_client, "mget") == before + 1
+    await asyncio.sleep(0.11)
+    await cache.fetch(ITEMS, deadline())
+    assert await calls(redis_client, "mget") == before + 2
+
+
+async def test_without_room_in_process_every_look_up_goes_to_redis(
+    connect: Connect, redis_client: Redis, many: Layout
+) -> None:
+    cache = await loaded(connect, many, lru_items=0)
+    for _ in range(3):
+        check(await cache.fetch(ITEMS, deadline()), many, ITEMS)
+    assert await calls(redis_client, "mget") == 3
+
+
+async def evict(client: Redis, layout: Layout, items: Sequence[int]) -> None:
+    await client.delete(*map(layout.row, items))
+
+
+async def damage(client: Redis, layout: Layout, items: Sequence[int]) -> None:
+    keys = [layout.row(item) for item in items]
+    values = await client.mget(keys)
+    damaged = [values[0][:-1], values[1] + b"\0" * 8, b"\xff" * len(values[2])]
+    await client.mset(dict(zip(keys, damaged, strict=True)))
+
+
+async def replace_by_another_type(client: Redis, layout: Layout, items: Sequence[int]) -> None:
+    await evict(client, layout, items)
+    for item in items:
+        await client.rpush(layout.row(item), "no", "string")
+
+
+@pytest.mark.parametrize("harm", [evict, damage, replace_by_another_type])
+async def test_a_row_that_redis_lacks_comes_from_the_bundle_until_it_is_written_back(
+    connect: Connect, redis_client: Redis, many: Layout, harm: Harm
+) -> None:
+    cache, lost = await loaded(connect, many), ITEMS[:3]
+    await harm(redis_client, many, lost)
+    for _ in range(2):  # such rows do not stay in process
+        check(await cache.fetch(ITEMS, deadline()), many, ITEMS, degraded=True)
+    check(await cache.fetch(ITEMS[3:], deadline()), many, ITEMS[3:])
+    assert looked_up(cache) == {"redis": 3, "evicted": 6, "local": 6}
+
+    written = await calls(redis_client, "set")
     await cache.keep_loaded()
-    assert await redis_client.get(layout.row(1)) == whole
-    assert not (await cache.fetch(ITEMS, deadline())).degraded  # it was not remembered as it was
+    assert await calls(redis_client, "set") == written + 3
+    assert all(decode_rows(value) for value in await redis_client.mget([many.row(item) for item in lost]))
+    check(await cache.fetch(ITEMS, deadline()), many, ITEMS)
 
 
-async def test_without_redis_the_bundle_answers(bundle: Bundle, layout: Layout) -> None:
-    link = RedisLink(None, 4, 5.0, Metrics())
-    cache = TransitionCache(layout, link, Metrics(), 1000, 60.0)
-    found = await cache.fetch(ITEMS, deadline())
-    assert counts_of(found.rows.items()) == counts_in_index(bundle.transitions, ITEMS)
-    assert found.degraded
-    assert not cache.loaded
-
-
-async def test_a_deadline_that_has_passed_costs_no_round_trip(
-    layout: Layout, link: RedisLink, redis_client: Redis
+async def test_the_live_transitions_of_an_evicted_row_are_used(
+    connect: Connect, redis_client: Redis, many: Layout
 ) -> None:
-    cache = await cache_of(layout, link)
-    found = await cache.fetch([1, 2], time.monotonic() - 1)
+    cache = await loaded(connect, many)
+    await redis_client.append(many.live(3), encode_live("forward", 2, 7))
+    await evict(redis_client, many, [3])
+    found = await cache.fetch([3], deadline())
     assert found.degraded
-    assert sorted(found.rows) == [1, 2]
-    assert await mgets(redis_client) == 0
+    expected = counts_in_index(many._index, [3])
+    expected["forward", 3, 2, 7] += 1
+    assert counts_of(found.rows.items()) == expected
 
 
-async def test_what_was_forgotten_while_it_was_read_is_read_again(
-    layout: Layout, link: RedisLink, redis_client: Redis
+async def test_without_redis_the_bundles_copy_answers(connect: Connect, redis: RedisServer, many: Layout) -> None:
+    cache, again = await loaded(connect, many), cache_on(connect(), many)
+    check(await cache.fetch(ITEMS[:2], deadline()), many, ITEMS[:2])
+    assert redis.pid is not None
+    os.kill(redis.pid, signal.SIGKILL)
+    until(lambda: redis.pid is None, "it is gone")
+    for _ in range(5):
+        check(await cache.fetch(ITEMS, deadline()), many, ITEMS, degraded=True)
+    check(await cache.fetch(ITEMS[:2], deadline()), many, ITEMS[:2])  # these are in process still
+    assert looked_up(cache) == {"redis": 2, "local": 12, "unavailable": 20}
+
+    await redis.start()
+    await again.keep_loaded()
+    await asyncio.sleep(0.5)  # until the breaker lets a call try
+    check(await cache.fetch(ITEMS, deadline()), many, ITEMS)
+
+
+async def test_a_silent_redis_costs_no_more_than_its_deadline(
+    connect: Connect, redis: RedisServer, many: Layout
 ) -> None:
-    cache = await cache_of(layout, link)
-    await redis_client.execute_command("CLIENT", "PAUSE", 400)
-    reading = asyncio.create_task(cache.fetch([1], deadline()))
-    await asyncio.sleep(0.1)  # it is waiting for Redis now
-    cache.forget([1])
-    await reading
-    before = await mgets(redis_client)
-    await cache.fetch([1], deadline())
-    assert await mgets(redis_client) == before + 1
+    await loaded(connect, many)
+    cache = cache_on(connect(FrailLink, 0.05), many)
+    assert redis.pid is not None
+    os.kill(redis.pid, signal.SIGSTOP)
+    try:
+        started = asyncio.get_running_loop().time()
+        check(await cache.fetch(ITEMS, deadline()), many, ITEMS, degraded=True)
+        assert asyncio.get_running_loop().time() - started < 1.0
+    finally:
+        os.kill(redis.pid, signal.SIGCONT)
 
 
-async def test_an_unknown_item_has_no_transitions(layout: Layout, link: RedisLink) -> None:
-    cache = await cache_of(layout, link)
-    assert counts_of((await cache.fetch([10**6], deadline())).rows.items()) == {}
+async def test_a_look_up_whose_time_is_over_comes_from_the_bundle(connect: Connect, many: Layout) -> None:
+    cache = await loaded(connect, many)
+    check(await cache.fetch(ITEMS, asyncio.get_running_loop().time() - 1), many, ITEMS, degraded=True)
+
+
+class HeldLink(FrailLink):
+    """A link whose reads are done, and are held back until the test lets them go."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.read, self.go = asyncio.Event(), asyncio.Event()
+
+    async def mget(self, operation: str, keys: Sequence[str]) -> dict[str, bytes | None]:
+        values = await super().mget(operation, keys)
+        self.read.set()
+        await self.go.wait()
+        return values
+
+
+async def test_a_read_under_way_while_an_item_changes_is_not_kept(
+    connect: Connect, redis_client: Redis, many: Layout
+) -> None:
+    link = connect(HeldLink)
+    cache = cache_on(link, many)
+    await cache.keep_loaded()
+    old = asyncio.create_task(cache.fetch([3], deadline()))
+    await link.read.wait()
+    await redis_client.append(many.live(3), encode_live("forward", 2, 7))
+    cache.forget([3])
+    link.go.set()
+    check(await old, many, [3])
+    found = await cache.fetch([3], deadline())
+    assert counts_of(found.rows.items()).total() == counts_in_index(many._index, [3]).total() + 1
+
+
+async def test_a_version_is_read_beside_another(connect: Connect, redis_client: Redis, many: Layout) -> None:
+    other = Layout("many@2-0123456789ab", many._index)
+    old, new = await loaded(connect, many), await loaded(connect, other)
+    assert await redis_client.dbsize() == 2 * many.items + 3
+    await redis_client.append(many.live(3), encode_live("forward", 2, 7))
+    check(await new.fetch([3], deadline()), many, [3])
+    found = await old.fetch([3], deadline())
+    assert counts_of(found.rows.items()).total() == counts_in_index(many._index, [3]).total() + 1
