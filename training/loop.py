@@ -64,7 +64,7 @@ class Runtime:
 def bf16_pays(device: str) -> bool:
     """Whether bf16 matrix products are faster than float32 ones on `device`: a GPU, or a CPU that has them built in.
 
-    A CPU without them computes in float32 all the same and converts back and forth, at an eighth of the speed.
+    A CPU without them computes in float32 all the same and converts back and forth, at a seventh of the speed.
     """
     if torch.device(device).type != "cpu":
         return True
