@@ -1,4 +1,4 @@
-"""The offline half of the command line: `tandem train`, `evaluate`, `report`, `categorize` and `demo-data`.
+"""The offline half of the command line: `tandem train`, `evaluate`, `export`, `report`, `categorize` and `demo-data`.
 
 Heavy imports stand inside the commands, so that `tandem --help` and `tandem serve` stay quick.
 """
@@ -128,6 +128,13 @@ def fit(
     _write_json(json_file, results.model_dump_json(indent=1))
 
 
+def export(bundle: Annotated[Path, typer.Argument(help="folder of a bundle")]) -> None:
+    """Write the graphs of a bundle again from its checkpoints, after an update of Tandem that made them faster."""
+    from training.publish import export_again
+
+    console.print(f"exported {export_again(bundle)}")
+
+
 def categorize(
     data: DataPath,
     split: Annotated[SplitName, typer.Option(help="which held-out item is the target")] = SplitName.test,
@@ -229,6 +236,7 @@ def register(app: typer.Typer) -> None:
     app.command()(train)
     app.command()(evaluate)
     app.command()(fit)
+    app.command()(export)
     app.command()(categorize)
     app.command()(report)
     app.command()(table)

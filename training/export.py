@@ -66,7 +66,10 @@ def export_generative(search: Search, trie: Trie, item_codes: Tensor, path: Path
         start = {} if t == 0 else {0: Dim(f"starts_{t}")}
         nodes = Dim(f"nodes_{t}")
         shapes += [start, {0: nodes}, {0: Dim(f"fan_out_{t}")}, {0: batch, 1: nodes}]
-    _export(_Flat(search, len(levels)), arguments, names, (*shapes[:3], tuple(shapes[3:])), GENERATED, path)
+    program = _export(_Flat(search, len(levels)), arguments, names, (*shapes[:3], tuple(shapes[3:])), GENERATED)
+    # The exporter leaves large constants alone; a weight must be one, not the transpose of one, to be quantised.
+    optimize(program.model, input_size_limit=CONSTANT, output_size_limit=CONSTANT)
+    program.save(path, external_data=False)
 
 
 def export_sasrec(network: SASRecTopK, path: Path) -> None:
@@ -76,7 +79,9 @@ def export_sasrec(network: SASRecTopK, path: Path) -> None:
     arguments = [torch.ones(2, 3, dtype=torch.int64), torch.ones(2, items + 1, dtype=torch.bool)]
     longest = network.network.config.max_history
     shapes = ({0: batch, 1: Dim("length", max=longest)}, {0: batch})
-    _export(network, arguments, ["history", "allowed"], shapes, Ranked._fields, path)
+    # Its constants stay as they are: the item table serves the history and, transposed, the output.
+    program = _export(network, arguments, ["history", "allowed"], shapes, Ranked._fields)
+    program.save(path, external_data=False)
 
 
 def _export(
@@ -85,8 +90,7 @@ def _export(
     inputs: Sequence[str],
     shapes: tuple[Any, ...],
     outputs: Sequence[str],
-    path: Path,
-) -> None:
+) -> torch.onnx.ONNXProgram:
     module.eval().to("cpu")
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings(), torch.no_grad():
@@ -103,6 +107,4 @@ def _export(
             verbose=False,
         )
     assert program is not None
-    # The exporter leaves large constants alone; a weight must be one, not the transpose of one, to be quantised.
-    optimize(program.model, input_size_limit=CONSTANT, output_size_limit=CONSTANT)
-    program.save(path, external_data=False)
+    return program

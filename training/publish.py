@@ -3,7 +3,7 @@
 import shutil
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import nn
 
 from models.bundle import (
     ITEMS,
@@ -24,6 +23,7 @@ from models.bundle import (
     GraphEntry,
     Manifest,
     describe_files,
+    newest_version,
 )
 from models.catalogue import Catalogue
 from models.ensemble import EnsembleParameters
@@ -35,8 +35,11 @@ from models.networks.tiger import Tiger
 from models.networks.topk import SASRecTopK
 from models.transitions import TransitionIndex
 from models.trie import Trie
+from training.checkpoints import Networks, load_networks, save_networks
 from training.export import export_generative, export_sasrec
 from training.tokenizer import ResidualKMeans
+
+CHECKPOINTS = "checkpoints"  # folder of a bundle
 
 
 @dataclass(frozen=True)
@@ -57,12 +60,13 @@ class Parts:
 
 def stage(parts: Parts, training: Mapping[str, Any], version: int, directory: Path) -> None:
     """Write the bundle into `directory`, with default ensembles and no metrics yet."""
-    (directory / "checkpoints").mkdir(parents=True)
+    (directory / CHECKPOINTS).mkdir(parents=True)
     parts.catalogue.save(directory / ITEMS)
     parts.tokenizer.save(directory / TOKENIZER)
     parts.transitions.save(directory / TRANSITIONS)
     np.savez_compressed(directory / POPULARITY, counts=parts.popularity)
-    _save_checkpoints(parts, directory / "checkpoints")
+    networks = Networks(parts.sasrec, parts.tiger, parts.student)
+    save_networks(networks, directory / CHECKPOINTS)
     manifest = Manifest(
         name=parts.name,
         version=version,
@@ -70,7 +74,7 @@ def stage(parts: Parts, training: Mapping[str, Any], version: int, directory: Pa
         items=parts.catalogue.size,
         levels=parts.catalogue.codes.shape[1],
         codebook_size=parts.codebook_size,
-        graphs=_export(parts, directory),
+        graphs=_export(networks, parts.catalogue.codes, parts.width, directory),
         ensembles={name: EnsembleParameters(method="fixed") for name in ("tiger", "sid_mlp")},
         metrics={},
         training=training,
@@ -111,6 +115,23 @@ def publish(staged: Path, destination: Path, *, replace: bool = False) -> None:
         shutil.rmtree(beside)
 
 
+def export_again(path: Path) -> Path:
+    """Write the graphs of a bundle anew from its checkpoints, put it back in one rename, and return its folder.
+
+    Raises:
+        BundleError: it is no bundle, or has no checkpoints that this release reads; the bundle stays as it is.
+    """
+    destination = newest_version(path)
+    with tempfile.TemporaryDirectory() as work:
+        staged = Path(shutil.copytree(destination, Path(work) / "bundle"))
+        bundle = Bundle.open(staged)
+        networks, width = load_networks(staged / CHECKPOINTS), bundle.manifest.graphs["tiger"].width
+        graphs = _export(networks, bundle.catalogue.codes, width, staged)
+        write_manifest(staged, bundle.manifest.model_copy(update={"graphs": graphs}))
+        publish(staged, destination, replace=True)
+    return destination
+
+
 def next_version(folder: Path) -> int:
     """One more than the highest numbered version in `folder`."""
     return 1 + max((int(child.name) for child in folder.glob("*") if child.name.isdigit()), default=0)
@@ -121,35 +142,29 @@ def parameter_count(network: nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 
 
-def _export(parts: Parts, directory: Path) -> dict[str, GraphEntry]:
-    trie, codes = Trie.build(parts.catalogue.codes), torch.from_numpy(parts.catalogue.codes)
-    beams = FusedTigerBeam(parts.tiger, parts.width)
-    student = SidMlpBeam(FusedEncoder(parts.tiger.encoder), parts.student, parts.width)
-    export_sasrec(SASRecTopK(parts.sasrec, parts.width), directory / "sasrec.onnx")
-    export_generative(beams, trie, codes, directory / "tiger.onnx")
-    export_generative(student, trie, codes, directory / "sid_mlp.onnx")
+def _export(networks: Networks, codes: NDArray[np.int64], width: int, directory: Path) -> dict[str, GraphEntry]:
+    sasrec, tiger, sid_mlp = networks
+    trie, item_codes = Trie.build(codes), torch.from_numpy(codes)
+    beams = FusedTigerBeam(tiger, width)
+    student = SidMlpBeam(FusedEncoder(tiger.encoder), sid_mlp, width)
+    export_sasrec(SASRecTopK(sasrec, width), directory / "sasrec.onnx")
+    export_generative(beams, trie, item_codes, directory / "tiger.onnx")
+    export_generative(student, trie, item_codes, directory / "sid_mlp.onnx")
 
     def entry(name: str, history: int, network: nn.Module, normalisation: str) -> GraphEntry:
         return GraphEntry.model_validate(
             {
                 "file": f"{name}.onnx",
                 "max_history": history,
-                "width": parts.width,
+                "width": width,
                 "parameters": parameter_count(network),
                 "normalisation": normalisation,
             }
         )
 
-    longest = parts.tiger.config.max_history
+    longest = tiger.config.max_history
     return {
-        "sasrec": entry("sasrec", parts.sasrec.config.max_history, parts.sasrec, "catalogue"),
-        "tiger": entry("tiger", longest, parts.tiger, "children" if beams.renormalised else "vocabulary"),
-        "sid_mlp": entry("sid_mlp", longest, parts.student, "children" if student.renormalised else "vocabulary"),
+        "sasrec": entry("sasrec", sasrec.config.max_history, sasrec, "catalogue"),
+        "tiger": entry("tiger", longest, tiger, "children" if beams.renormalised else "vocabulary"),
+        "sid_mlp": entry("sid_mlp", longest, sid_mlp, "children" if student.renormalised else "vocabulary"),
     }
-
-
-def _save_checkpoints(parts: Parts, directory: Path) -> None:
-    for name, network in (("sasrec", parts.sasrec), ("tiger", parts.tiger), ("sid_mlp", parts.student)):
-        weights: dict[str, Tensor] = {key: value.contiguous().cpu() for key, value in network.state_dict().items()}
-        configuration = {key: str(value) for key, value in asdict(network.config).items()}
-        save_file(weights, directory / f"{name}.safetensors", metadata=configuration)

@@ -1,0 +1,49 @@
+"""Graphs written again from the checkpoints of a bundle."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from models.bundle import Bundle
+from models.errors import BundleError
+from models.graphs import Graphs
+from training.publish import export_again, write_manifest
+
+HISTORIES = [[1, 2, 3], [60], [9, 8]]
+
+
+@pytest.fixture
+def copy(bundle_path: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(bundle_path, tmp_path / "tiny" / "1"))
+
+
+def test_graphs_are_written_again_from_the_checkpoints(copy: Path, bundle: Bundle, graphs: Graphs) -> None:
+    for name in bundle.manifest.graphs:
+        (copy / f"{name}.onnx").write_bytes(b"not a graph")
+    write_manifest(copy, bundle.manifest)
+    assert export_again(copy.parent) == copy  # the newest version of the folder
+    again = Bundle.open(copy)
+    assert again.manifest.model_copy(update={"files": {}}) == bundle.manifest.model_copy(update={"files": {}})
+    assert [path.name for path in copy.parent.iterdir()] == ["1"]
+    assert Graphs(again).rank(HISTORIES).items.tolist() == graphs.rank(HISTORIES).items.tolist()
+    for name in ("tiger", "sid_mlp"):
+        answer, expected = Graphs(again).generate(name, HISTORIES), graphs.generate(name, HISTORIES)
+        np.testing.assert_array_equal(answer.items, expected.items)
+        np.testing.assert_allclose(answer.scores, expected.scores, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("damage", ["missing", "other"])
+def test_checkpoints_that_do_not_fit_leave_the_bundle_alone(copy: Path, bundle: Bundle, damage: str) -> None:
+    checkpoints = copy / "checkpoints"
+    if damage == "missing":
+        (checkpoints / "tiger.safetensors").unlink()
+    else:
+        shutil.copy(checkpoints / "sid_mlp.safetensors", checkpoints / "tiger.safetensors")
+    write_manifest(copy, bundle.manifest)
+    before = (copy / "manifest.json").read_bytes()
+    with pytest.raises(BundleError, match="must be a checkpoint that this release wrote"):
+        export_again(copy)
+    assert (copy / "manifest.json").read_bytes() == before
+    Bundle.open(copy)
