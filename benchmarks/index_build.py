@@ -54,10 +54,11 @@ def write_events(path: Path, events: int, console: Console, seed: int = 0) -> No
     with pq.ParquetWriter(path, schema) as writer:
         for first in track(range(0, users, USERS_A_PART), f"writing {events:,} events", console=console):
             part = np.arange(first, min(first + USERS_A_PART, users))
-            writer.write_table(_part(part, popularity / popularity[-1], random).cast(schema))
+            writer.write_table(user_events(part, popularity / popularity[-1], random).cast(schema))
 
 
-def _part(users: np.ndarray[Any, Any], popularity: np.ndarray[Any, Any], random: np.random.Generator) -> pa.Table:
+def user_events(users: np.ndarray[Any, Any], popularity: np.ndarray[Any, Any], random: np.random.Generator) -> pa.Table:
+    """Events of some users, sorted by time, over the items 0, 1, ... of which `popularity` are the cumulated shares."""
     left = random.geometric(1 / (MEAN_LENGTH - 1), len(users)) + 1
     now = random.integers(0, 10**9, len(users))
     item = np.searchsorted(popularity, random.random(len(users)))
