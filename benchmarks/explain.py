@@ -14,61 +14,22 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 from benchmarks.machine import machine
+from loadtest.walks import Request, Walker
 from models.bundle import ITEMS, TRANSITIONS, newest_version
 from models.catalogue import Catalogue
 from models.categories import categorize
 from models.explanations import explain
-from models.transitions import DIRECTIONS, HOPS, Direction, TransitionIndex, decode_row, encode_row
+from models.transitions import DIRECTIONS, HOPS, TransitionIndex, decode_row, encode_row
 from service.answers import explained
 from service.index_rows import Rows
 from service.transition_cache import Fetched
-
-HISTORY = 10
-
-
-class Request(NamedTuple):
-    """Item indexes: a history, and the items of an answer."""
-
-    history: list[int]
-    items: list[int]
-
-
-class Walker:
-    """Random walks over an index."""
-
-    def __init__(self, index: TransitionIndex, seed: int) -> None:
-        self._index = index
-        self._random = np.random.default_rng(seed)
-
-    def request(self, k: int) -> Request:
-        """A history and k distinct items that are not in it."""
-        history = [self._any()]
-        while len(history) < HISTORY:
-            history.append(self._step(history[-1], "forward"))
-        items: set[int] = set()
-        while len(items) < k:
-            items |= {self._end(history)} - set(history)
-        return Request(history, self._random.permutation(sorted(items)).tolist())
-
-    def _end(self, history: list[int]) -> int:
-        item = history[-int(self._random.integers(1, HOPS + 1))]
-        for _ in range(self._random.integers(1, HOPS + 1)):
-            item = self._step(item, DIRECTIONS[int(self._random.integers(2))])
-        return item
-
-    def _step(self, item: int, direction: Direction) -> int:
-        neighbours = self._index.row(direction, item).neighbours[0]
-        return int(self._random.choice(neighbours)) if neighbours.size else self._any()
-
-    def _any(self) -> int:
-        return int(self._random.integers(1, self._index.num_items + 1))
 
 
 class Stand:

@@ -26,6 +26,7 @@ LENGTHS = (1, 2, 3)
 """The prefix lengths that features are computed for; semantic ids of fewer levels have fewer."""
 
 _FAR = 0.5  # what a transition between prefixes counts at distances beyond 1: it says less of what comes next
+_PLACES = np.arange(1, HOPS)
 _ABSENT = 0.5  # how far below a list's last score, in logits, an item that the list lacks is put
 
 _LIST_FEATURES = ("score", "listed", "normalised", "best", "mass")
@@ -158,10 +159,10 @@ def _features(lists: Lists, aligned: Aligned, context: Context, facts: Facts) ->
         "last_popularity": np.log1p(facts.popularity[context.history[-1]]),
         **of_request,
     }
-    candidates = np.empty((len(aligned.items), len(CANDIDATE_FEATURES)))
-    for column, name in enumerate(CANDIDATE_FEATURES):
-        candidates[:, column] = of_candidates.get(name, 0.0)  # 0: a prefix length that these semantic ids do not have
-    return Features(candidates, np.array([of_request[name] for name in REQUEST_FEATURES]))
+    columns = np.empty((len(CANDIDATE_FEATURES), len(aligned.items)))
+    for column, name in zip(columns, CANDIDATE_FEATURES, strict=True):
+        column[:] = of_candidates.get(name, 0.0)  # 0: a prefix length that these semantic ids do not have
+    return Features(np.ascontiguousarray(columns.T), np.array([of_request[name] for name in REQUEST_FEATURES]))
 
 
 def _list_features(
@@ -184,26 +185,27 @@ def _list_features(
 
 def _link_features(found: Links) -> dict[str, Floats]:
     forward, backward = found.counts
-    exact = forward[np.arange(1, HOPS), np.arange(1, HOPS)].sum(axis=0)  # as far from the candidate then as now
-    return {
-        "after_last": np.log1p(forward[0, 0]),
-        "strength": forward[0, 0] / max(found.outgoing, 1.0),  # phi
-        "after_last_later": np.log1p(forward[0, 1:].sum(axis=0)),
-        "after_recent": np.log1p(exact),
-        "linked": np.log1p(forward.sum(axis=(0, 1))),
-        "before_recent": np.log1p(backward.sum(axis=(0, 1))),
-        "before_last": np.log1p(backward[0, 0]),
+    counts = {
+        "after_last": forward[0, 0],
+        "after_last_later": forward[0, 1:].sum(axis=0),
+        "after_recent": forward[_PLACES, _PLACES].sum(axis=0),  # as far from the candidate then as now
+        "linked": forward.sum(axis=(0, 1)),
+        "before_recent": backward.sum(axis=(0, 1)),
+        "before_last": backward[0, 0],
     }
+    logarithms = np.log1p(np.array(list(counts.values())))
+    return {**dict(zip(counts, logarithms, strict=True)), "strength": forward[0, 0] / max(found.outgoing, 1.0)}  # phi
 
 
 def _prefix_features(found: PrefixLinks) -> dict[str, Floats]:
     outgoing = found.outgoing
+    after_last, after_recent, popularity = np.log1p(np.array([found.after_last, found.after_recent, found.popularity]))
     values = (
-        np.log1p(found.after_last),
-        np.log1p(found.after_recent),
+        after_last,
+        after_recent,
         found.after_last / np.maximum(outgoing, 1.0),  # psi
-        np.log1p(found.after_last) - 0.5 * np.log1p(outgoing),
-        np.log1p(found.popularity),
+        after_last - 0.5 * np.log1p(outgoing),
+        popularity,
     )
     return {
         f"prefix_{name}_{length}": value[row]
@@ -218,13 +220,13 @@ def _request_features(lists: Lists, aligned: Aligned, of_items: Links, of_prefix
     strength = after_last[0] / max(of_items.outgoing, 1.0)
     prefix_strength = of_prefixes.after_last[-1] / max(float(of_prefixes.outgoing[-1, 0]), 1.0)
     # Of the candidates, SASRec's stand first, best first; the generative model's best may be one of these.
-    best_generative = int(np.nan_to_num(aligned.generative, nan=-1.0).argmax())
+    best_generative = int(np.fmax(aligned.generative, -1.0).argmax())  # fmax: NaN, of an absent item, loses
     return {
         "sasrec_best": sasrec[0],
         "sasrec_entropy": _entropy(sasrec),
         "generative_best": generative[0],
         "generative_entropy": _entropy(generative),
-        "agreement": np.intersect1d(lists.sasrec[0][:10], lists.generative[0][:10]).size / 10.0,
+        "agreement": len({*lists.sasrec[0][:10].tolist()} & {*lists.generative[0][:10].tolist()}) / 10.0,
         **{
             f"transition_mass_{hop}": float(sasrec @ (after_last[hop - 1, : len(sasrec)] > 0))
             for hop in range(1, HOPS + 1)

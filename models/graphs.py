@@ -89,7 +89,10 @@ class Graphs:
 
     def generate(self, name: str, histories: Sequence[History], allowed: Allowed | None = None) -> Generated:
         """The beam search of graph `name` for each history, among `allowed` [B, N + 1] (None: all items)."""
-        masks = self.bundle.trie.node_masks(self._allowed(len(histories), allowed))
+        return self.search(name, histories, self.bundle.trie.node_masks(self._allowed(len(histories), allowed)))
+
+    def search(self, name: str, histories: Sequence[History], masks: Sequence[Allowed]) -> Generated:
+        """As `generate`, for masks [B, nodes] of the nodes of level 1..D (`models.masks`)."""
         feeds = {
             "history": pad(histories, self.entries[name].max_history),
             **self._tables,

@@ -75,8 +75,9 @@ class PrefixTransitions:
         at = np.minimum(at, len(self.keys) - 1)
         distance = self.keys[at] - first
         found = np.zeros(at.shape, dtype=np.int64)
-        hits = np.nonzero(distance < HOPS)
-        found[(*hits[:-1], distance[hits])] = self.counts[at[hits]]
+        # Few pairs were ever seen: the rest is not touched again.
+        hits = np.flatnonzero(distance < HOPS)
+        found.reshape(-1)[hits - hits % HOPS + distance.reshape(-1)[hits]] = self.counts[at.reshape(-1)[hits]]
         return found
 
     def strength(self, sources: Indexes, targets: Indexes) -> NDArray[np.float64]:

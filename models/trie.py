@@ -7,6 +7,7 @@ is needed: 4 bytes an edge for the code, 4 bytes a node for the start.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,6 +68,13 @@ class Trie:
     def items(self) -> int:
         """N, the number of items."""
         return len(self.leaf_item)
+
+    @cached_property
+    def leaf_of(self) -> NDArray[np.int64]:
+        """[N + 1]: the leaf of each item; position 0 is padding."""
+        leaves = np.zeros(self.items + 1, dtype=np.int64)
+        leaves[self.leaf_item] = np.arange(self.items)
+        return leaves
 
     def fan_out(self, level: int) -> int:
         """The largest number of children of a node of `level`."""

@@ -86,6 +86,8 @@ class Popularity:
 
     def best(self, allowed: Allowed, count: int, taken: Sequence[int] = ()) -> list[int]:
         """The `count` most popular items that are allowed and not taken; fewer when there are no more."""
+        if count <= 0:
+            return []
         free = allowed.copy()
         free[list(taken)] = False
         found: list[int] = self._order[free[self._order]][:count].tolist()

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from models.bundle import Bundle
 from models.errors import BundleError
 from models.graphs import Generated, Graphs
-from models.histories import allow_all_but
 from models.indicators import Ranked
+from models.masks import Filters, Open
 from service.batcher import Batcher, Slots
 from service.metrics import Metrics
 from service.settings import Settings
@@ -24,18 +24,19 @@ Answer = TypeVar("Answer")
 
 
 class Query(NamedTuple):
-    """What a graph is asked: a history of item indexes, not empty, and the items [N + 1] it may answer with."""
+    """What a graph is asked: a history of item indexes, not empty, and what it may answer with."""
 
     history: Sequence[int]
-    allowed: NDArray[np.bool_]
+    open: Open
 
 
 class Engine:
     """A loaded bundle. The answer to each query keeps a batch dimension of one: [1, K]."""
 
-    def __init__(self, bundle: Bundle, graphs: Graphs) -> None:
+    def __init__(self, bundle: Bundle, graphs: Graphs, filter_bytes: int) -> None:
         self.bundle = bundle
         self.graphs = graphs
+        self.filters = Filters(bundle.trie, filter_bytes)
         self.variants = available(bundle.manifest)
 
     @classmethod
@@ -46,7 +47,7 @@ class Engine:
             BundleError: the bundle is not fit to serve; the message says why.
         """
         bundle = Bundle.open(path)
-        engine = cls(bundle, Graphs(bundle, settings.intra_op_threads))
+        engine = cls(bundle, Graphs(bundle, settings.intra_op_threads), settings.filter_cache_mb << 20)
         engine._check_experiment(settings)
         for name in engine.graphs.entries:
             engine.test(name)
@@ -55,12 +56,13 @@ class Engine:
 
     def rank(self, queries: Sequence[Query]) -> list[Ranked]:
         """SASRec's answers."""
-        answers = self.graphs.rank(*_columns(queries))
+        answers = self.graphs.rank(_histories(queries), _stack([query.open.items for query in queries]))
         return [Ranked._make(array[row : row + 1] for array in answers) for row in range(len(queries))]
 
     def generate(self, name: str, queries: Sequence[Query]) -> list[Generated]:
         """The answers of generative graph `name`."""
-        answers = self.graphs.generate(name, *_columns(queries))
+        masks = [_stack(rows) for rows in zip(*(query.open.nodes for query in queries), strict=True)]
+        answers = self.graphs.search(name, _histories(queries), masks)
         return [Generated._make(array[row : row + 1] for array in answers) for row in range(len(queries))]
 
     def run(self, name: str, queries: Sequence[Query]) -> Sequence[Ranked | Generated]:
@@ -74,11 +76,11 @@ class Engine:
             BundleError: the graph fails or breaks its contract.
         """
         size, width = self.bundle.catalogue.size, self.graphs.entries[name].width
-        history = list(range(1, min(size, 5) + 1))
+        history, everything = list(range(1, min(size, 5) + 1)), self.filters.get(None)
         try:
-            (free,) = self.run(name, [Query(history, allow_all_but([[]], size)[0])])
+            (free,) = self.run(name, [Query(history, everything.without([]))])
             best = int(free.items[0, 0])
-            (masked,) = self.run(name, [Query(history, allow_all_but([[best]], size)[0])])
+            (masked,) = self.run(name, [Query(history, everything.without([best]))])
         except Exception as error:  # ONNX Runtime raises many types that share no base but Exception
             raise BundleError(f"graph {name} of {self.bundle.path} must answer a test request, but: {error}") from error
         fault = _fault(free, width, size) or _fault(masked, width, size)
@@ -90,10 +92,10 @@ class Engine:
     def warm(self, name: str, largest_batch: int) -> None:
         """Run every power of two up to the largest batch, and that one, with a short and with a full history."""
         longest = self.graphs.entries[name].max_history
-        allowed = np.ones(self.bundle.catalogue.size + 1, dtype=np.bool_)
+        everything = self.filters.get(None).without([])
         for batch in sorted({*(1 << power for power in range(largest_batch.bit_length())), largest_batch}):
             for length in (1, longest):
-                self.run(name, [Query([1] * length, allowed)] * batch)
+                self.run(name, [Query([1] * length, everything)] * batch)
 
     def _check_experiment(self, settings: Settings) -> None:
         missing = [name for name, share in settings.experiment_weights.items() if share and name not in self.variants]
@@ -129,8 +131,13 @@ class Lanes:
         self._threads.shutdown(wait=True)
 
 
-def _columns(queries: Sequence[Query]) -> tuple[list[Sequence[int]], NDArray[np.bool_]]:
-    return [query.history for query in queries], np.stack([query.allowed for query in queries])
+def _histories(queries: Sequence[Query]) -> list[Sequence[int]]:
+    return [query.history for query in queries]
+
+
+def _stack(rows: Sequence[NDArray[np.bool_]]) -> NDArray[np.bool_]:
+    """Masks [n] of several queries as one array [B, n]; a single one is not copied."""
+    return np.stack(rows) if len(rows) > 1 else rows[0][np.newaxis]
 
 
 def _fault(answer: Ranked | Generated, width: int, size: int) -> str | None:

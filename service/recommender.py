@@ -16,8 +16,8 @@ import structlog
 from models.errors import BundleError, RequestError
 from models.features import Context
 from models.graphs import Allowed, Generated
-from models.histories import allow_all_but
 from models.indicators import Ranked
+from models.masks import Open
 from models.transitions import HOPS
 from service.answers import Chosen, Presenter, Task
 from service.batcher import Admission, Batcher
@@ -125,12 +125,12 @@ class Recommender:
     async def _answer(self, task: Task) -> RecommendResponse:
         with task.stages.measure("history"):
             task.history = await self._history(task)
-            allowed = self._allowed(task)
-        k = task.request.k
+            open_ = self._open(task)
+        k, allowed = task.request.k, open_.items
         if not task.history or not allowed[1:].any():
             candidates = self._popularity.candidates(allowed, k)
             return self._presenter.response(task, candidates, Chosen.without_history(candidates.ranking.items))
-        candidates, context = await self._candidates(task, allowed)
+        candidates, context = await self._candidates(task, open_)
         items = list(candidates.ranking.items[:k])
         items += self._popularity.best(allowed, k - len(items), taken=items)
         rows = context | await self._rows(task, items)
@@ -164,21 +164,18 @@ class Recommender:
             )
         return [index for index in indexes if index is not None]
 
-    def _allowed(self, task: Task) -> Allowed:
-        """Which items [N + 1] the answer may hold."""
+    def _open(self, task: Task) -> Open:
+        """Which items the answer may hold."""
         filters = task.request.filters
         hidden = self._indexes(filters.exclude_item_ids, strict=False)
         if task.request.exclude_seen:
             hidden += task.history
-        allowed: Allowed = allow_all_but([hidden], self._catalogue.size)[0]
-        if filters.include_item_ids is not None:
-            only = allow_all_but([self._indexes(filters.include_item_ids, strict=False)], self._catalogue.size)[0]
-            allowed &= ~only
-        return allowed
+        only = filters.include_item_ids
+        return self.engine.filters.get(None if only is None else self._indexes(only, strict=False)).without(hidden)
 
-    async def _candidates(self, task: Task, allowed: Allowed) -> tuple[Candidates, Fetched]:
+    async def _candidates(self, task: Task, open_: Open) -> tuple[Candidates, Fetched]:
         """The ranking, and the transition rows of the history's last items."""
-        query, variant, lanes = Query(task.history, allowed), task.variant, self._lanes
+        query, variant, lanes = Query(task.history, open_), task.variant, self._lanes
         with task.stages.measure("inference"):
             ranked, generated, context = await asyncio.gather(
                 self._ask(lanes.rank if variant.sasrec else None, query, task, "sasrec"),
@@ -186,7 +183,7 @@ class Recommender:
                 self._rows(task, task.history[-HOPS:]),
             )
         with task.stages.measure("fusion"):
-            return self._combine(task, allowed, ranked, generated, context), context
+            return self._combine(task, open_.items, ranked, generated, context), context
 
     async def _ask(
         self, lane: Batcher[Query, GraphAnswer] | None, query: Query, task: Task, stage: str

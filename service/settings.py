@@ -69,6 +69,8 @@ class Settings(BaseSettings):
     """Items whose transitions are kept in process, in front of Redis; 0 keeps none."""
     index_cache_seconds: PositiveFloat = 5.0
     """How long they are used before Redis is asked for what events have added since."""
+    filter_cache_mb: Annotated[int, Field(ge=0)] = 64
+    """Memory for what `include_item_ids` filters open in the trie, kept for the next request with the same filter."""
     user_history_length: PositiveInt = 200
     """Events kept for each user."""
     user_history_days: PositiveInt = 90
