@@ -209,14 +209,13 @@ def table(
     results: Annotated[Path, typer.Argument(help="JSON that `tandem evaluate` or `train` wrote")],
     out: Annotated[Path, typer.Option(help="Markdown file; the chart is written beside it as .png")],
 ) -> None:
-    """Write evaluation results as a Markdown page and a chart; print the short table that the README holds."""
+    """Write evaluation results as a Markdown page and a chart."""
     from training.evaluate import Results
-    from training.table import markdown, overview, plot
+    from training.table import markdown, plot
 
     found = Results.model_validate_json(results.read_text())
     out.write_text(markdown(found))
     plot(found, out.with_suffix(".png"))
-    print(overview(found))
     console.print(f"wrote {out} and {out.with_suffix('.png')}")
 
 

@@ -41,29 +41,6 @@ def markdown(results: Results) -> str:
     return "\n".join(parts) + "\n"
 
 
-def overview(results: Results) -> str:
-    """A short table for a front page: NDCG@10 of the models and of the ensembles that matter, under both protocols."""
-    protocols = results.protocols
-    titles = [f"N@10, {protocol}: {part.masking}" for protocol, part in protocols.items()]
-    lines = [f"| {' | '.join([results.data['name'], *titles])} |", f"| --- |{' ---: |' * len(titles)}"]
-    for name in _front_rows(results):
-        estimates = [part.rows[name].metrics["ndcg@10"] for part in protocols.values()]
-        cells = [f"{short(e.value)} [{short(e.low)}, {short(e.high)}]" for e in estimates]
-        lines.append(f"| {' | '.join([LABELS.get(name, name), *cells])} |")
-    return "\n".join(lines) + "\n"
-
-
-def _front_rows(results: Results) -> list[str]:
-    """All models, and of each ensemble the fixed weight, the paper's indicator, and the method that serves."""
-    shown = {
-        ensemble_row(method, name)
-        for name, ensemble in results.ensembles.items()
-        for method in ("fixed", "msp", ensemble.method)
-    }
-    rows = next(iter(results.protocols.values())).rows
-    return [name for name in rows if name in _MODELS or name in shown]
-
-
 def _fitted(generative: str, ensemble: EnsembleParameters) -> str:
     """What was fitted for one generative model, a line a method."""
     served = _METHODS[ensemble.method]

@@ -6,7 +6,7 @@ import pytest
 
 from training.comparison import comparison
 from training.evaluate import Results
-from training.table import markdown, overview, plot
+from training.table import markdown, plot
 
 ROOT = Path(__file__).parents[2]
 RESULTS = sorted((ROOT / "docs" / "results").glob("*.json"))
@@ -19,11 +19,6 @@ def test_there_are_results() -> None:
 @pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.stem)
 def test_page_is_made_from_its_json(path: Path) -> None:
     assert path.with_suffix(".md").read_text() == markdown(Results.model_validate_json(path.read_text()))
-
-
-@pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.stem)
-def test_the_readme_holds_the_short_table(path: Path) -> None:
-    assert overview(Results.model_validate_json(path.read_text())) in (ROOT / "README.md").read_text()
 
 
 def test_the_readme_compares_the_data_sets() -> None:
