@@ -2,8 +2,8 @@
 
     python -m loadtest.open_loop --json loadtest/results/open_loop.json
 
-Starts a service of `--bundle`, unless `--url` names one that serves it. A request is sent when it is due, whether or
-not earlier ones were answered, and its latency counts from when it was due: a service that falls behind cannot slow
+Starts a service of `--bundle`, unless `--url` names one that serves it. A request is sent when it is due, whether
+or not earlier ones were answered, and its latency counts from when it was due: a service that falls behind cannot slow
 its visitors down, and so cannot hide the queue. Saturation is the rate of a closed loop with IN_FLIGHT requests; the
 offered rates are FRACTIONS of it. Client and service share the machine's cores. Prints a table and, as the last line,
 one JSON document; with `--json`, draws p50 and p99 against the offered rate beside it.
