@@ -61,7 +61,7 @@ $(SERVING): pyproject.toml | $(BIN)/pip
 
 $(COMPLETE): $(SERVING)
 	@echo "Installing training and development tools into .venv/ (PyTorch is large)"
-	$(PIP) install --editable '.[$(RUNTIME),train,embed$(SPARK),dev]'
+	$(PIP) install --editable '.[$(RUNTIME),train,embed$(SPARK),loadtest,dev]'
 	@touch $@
 
 # Debian keeps ensurepip in python3-venv; without that package the host's own pip fills the environment.

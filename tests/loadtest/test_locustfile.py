@@ -1,17 +1,13 @@
-"""Locust's traffic against a real service; skipped where the extra `loadtest` is not installed."""
+"""Locust's traffic against a real service."""
 
 import json
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
-
-import pytest
 
 from tests.service.servers import ROOT, Served, environment
 
 
-@pytest.mark.skipif(find_spec("locust") is None, reason="needs the extra loadtest")
 def test_every_kind_of_request_is_answered(server: Served, adaptive_path: Path) -> None:
     # In a process of its own, as Locust patches the standard library.
     command = [sys.executable, "-m", "locust", "-f", "loadtest/locustfile.py", "--headless", "--json", "--only-summary"]
