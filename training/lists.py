@@ -34,14 +34,14 @@ class Lists:
     generated: Mapping[str, Generated]  # by generative graph
 
 
-def collect(graphs: Graphs, instances: Instances, protocol: Protocol, console: Console) -> Lists:
+def collect(graphs: Graphs, instances: Instances, protocol: Protocol, console: Console, batch: int = BATCH) -> Lists:
     """Run every graph over all instances, one thread a core.
 
     Protocol A lets a list repeat the history (the convention of MemGen, TIGER and SID-MLP); B masks it.
     """
     items = graphs.bundle.catalogue.size
     names = [name for name in graphs.entries if name != "sasrec"]
-    batches = list(history_batches(instances.histories, BATCH))
+    batches = list(history_batches(instances.histories, batch))
 
     def run(rows: NDArray[np.int64]) -> tuple[Ranked, list[Generated]]:
         histories = [instances.histories[i] for i in rows]
