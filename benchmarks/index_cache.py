@@ -23,9 +23,9 @@ from redis.asyncio import Redis
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.explain import Walker
 from benchmarks.index_build import MEAN_LENGTH, user_events
 from benchmarks.machine import machine
+from loadtest.walks import Walker
 from models.transitions import HOPS, TransitionIndex
 from service.index_rows import Layout
 from service.metrics import Metrics
