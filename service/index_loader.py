@@ -64,24 +64,25 @@ class IndexLoader:
         Raises:
             StoreUnavailableError: Redis went away; try again later.
         """
-        before, self.loaded = self.loaded, False
-        await self._link.refresh()
-        if time.monotonic() < self._retry_at:
-            return
+        loaded = False
         try:
-            loaded = await self._keep_loaded()
-            if loaded and not before:
+            await self._link.refresh()
+            if time.monotonic() < self._retry_at:
+                return
+            found = await self._keep_loaded()
+            if found and not self.loaded:
                 await self._report()
+            self._retry_at, loaded = 0.0, found
         except StoreFullError as error:
             self._refuse(str(error))
-        else:
-            self._retry_at = 0.0
+        finally:
             self.loaded = loaded
 
     async def _keep_loaded(self) -> bool:
         if not await self._whole():
             if not await self._lock():
                 return False  # another replica is loading
+            self.loaded = False
             await self._load()
         evicted, self._evicted = self._evicted, set()
         await self._write(sorted(evicted)[:CHUNK])

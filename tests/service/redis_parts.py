@@ -70,6 +70,16 @@ def cache_on(link: RedisLink, layout: Layout, lru_items: int = 1000, fresh_s: fl
     return TransitionCache(layout, link, Metrics(), lru_items, fresh_s)
 
 
+def looked_up(cache: TransitionCache) -> dict[str, int]:
+    """How many look-ups have ended where; ways that none took are left out."""
+    value = cache._metrics.registry.get_sample_value
+    counts = {
+        result: int(value("tandem_cache_requests_total", {"result": result}) or 0)
+        for result in ("local", "redis", "evicted", "unavailable")
+    }
+    return {result: count for result, count in counts.items() if count}
+
+
 async def calls(client: AsyncRedis, command: str) -> int:
     """How often a server has run a command."""
     stats = await client.info("commandstats")

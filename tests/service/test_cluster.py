@@ -3,6 +3,7 @@
 import importlib.util
 import itertools
 import os
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from tests.service.redis_parts import (
     counts_in_sequence,
     counts_of,
     deadline,
+    looked_up,
     url_of,
 )
 from tests.service.servers import metric, ready
@@ -183,8 +185,10 @@ async def test_a_dead_node_costs_its_own_rows_only(tmp_path: Path, many: Layout)
                 assert counts_of(found.rows.items()) == counts_in_index(many._index, items[:10])
                 assert found.degraded == (place == dead)
         mixed = [items[0] for items in share]
+        before = Counter(looked_up(cache))
         found = await cache.fetch(mixed, deadline())
         assert found.degraded
+        assert Counter(looked_up(cache)) - before == {"redis": NODES - 1, "unavailable": 1}
         assert counts_of(found.rows.items()) == counts_in_index(many._index, mixed)
         users = {place: _user_on(nodes, place) for place in range(NODES)}
         for place, user in users.items():

@@ -58,7 +58,7 @@ def test_a_killed_redis_is_started_again_and_filled(bundle_path: Path) -> None:
         assert answer["degraded"] in ([], ["transition_index"])
         until(lambda: server.redis_pid() not in (None, pid), "there is another Redis")
         until(lambda: ask(server.client)["degraded"] == [], "it has been filled")
-        assert server.client.get("/readyz").json()["transition_index"] == "loaded"
+        until(lambda: server.client.get("/readyz").json()["transition_index"] == "loaded", "the upkeep is over")
 
 
 @pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGKILL, signal.SIGINT])

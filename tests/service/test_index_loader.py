@@ -68,6 +68,39 @@ async def test_rows_are_written_anew_long_before_they_expire(
     assert await calls(redis_client, "set") > 2 * many.items
 
 
+class WatchingLink(FrailLink):
+    """A link that looks at a loader whenever that calls Redis."""
+
+    loader: IndexLoader
+    seen: list[bool]
+
+    async def call(self, *arguments: Any, **options: Any) -> Any:
+        self.seen.append(self.loader.loaded)
+        return await super().call(*arguments, **options)
+
+
+async def test_an_index_stays_loaded_during_upkeep_and_not_while_it_is_missing(
+    connect: Connect, redis_client: Redis, many: Layout
+) -> None:
+    link = connect(WatchingLink)
+    link.loader, link.seen = loader_of(many, link), []
+    await link.loader.keep_loaded()
+    assert not any(link.seen)
+    link.seen.clear()
+    await link.loader.keep_loaded()
+    assert link.seen
+    assert all(link.seen)
+    await redis_client.flushall()
+    link.seen.clear()
+    await link.loader.keep_loaded()
+    assert not any(link.seen[2:])  # after the look at Redis and the lock
+    assert link.loader.loaded
+    link.calls_left = 0
+    with pytest.raises(StoreUnavailableError):
+        await link.loader.keep_loaded()
+    assert not link.loader.loaded
+
+
 async def test_of_five_replicas_one_loads(connect: Connect, redis_client: Redis, many: Layout) -> None:
     loaders = [loader_of(many, connect()) for _ in range(5)]
     await asyncio.gather(*(loader.keep_loaded() for loader in loaders))

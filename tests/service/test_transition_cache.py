@@ -14,7 +14,16 @@ from models.transitions import DIRECTIONS
 from service.index_rows import Layout, decode_rows, encode_live
 from service.redis_server import RedisServer
 from service.transition_cache import READS_AT_ONCE, Fetched, TransitionCache
-from tests.service.redis_parts import Connect, FrailLink, cache_on, calls, counts_in_index, counts_of, deadline
+from tests.service.redis_parts import (
+    Connect,
+    FrailLink,
+    cache_on,
+    calls,
+    counts_in_index,
+    counts_of,
+    deadline,
+    looked_up,
+)
 from tests.service.servers import until
 
 Harm = Callable[[Redis, Layout, Sequence[int]], Awaitable[None]]
@@ -26,17 +35,6 @@ def check(found: Fetched, layout: Layout, items: Iterable[int], degraded: bool =
     assert found.rows.keys() == set(items)
     assert counts_of(found.rows.items()) == counts_in_index(layout._index, items)
     assert found.degraded == degraded
-
-
-def looked_up(cache: TransitionCache) -> dict[str, int]:
-    """How many look-ups have ended where."""
-    value = cache._metrics.registry.get_sample_value
-    results = ("local", "redis", "evicted", "unavailable")
-    return {
-        result: int(count)
-        for result in results
-        if (count := value("tandem_cache_requests_total", {"result": result}))
-    }  # fmt: skip
 
 
 async def loaded(connect: Connect, layout: Layout, lru_items: int = 1000, fresh_s: float = 60.0) -> TransitionCache:
