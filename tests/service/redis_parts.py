@@ -86,6 +86,11 @@ async def calls(client: AsyncRedis, command: str) -> int:
     return int(stats.get(f"cmdstat_{command}", {"calls": 0})["calls"])
 
 
+async def rows_there(client: AsyncRedis, layout: Layout) -> int:
+    """How many rows of an index are in Redis."""
+    return int(await client.exists(*map(layout.row, range(1, layout.items + 1))))
+
+
 class FrailLink(RedisLink):
     """A link that breaks after some calls, for as long as the test likes."""
 

@@ -14,9 +14,7 @@ from redis.crc import key_slot
 from service.errors import StoreUnavailableError
 from service.index_rows import BUCKETS, Layout
 from service.live_transitions import LiveTransitions
-from service.metrics import Metrics
-from service.redis_link import RedisLink
-from service.redis_nodes import SLOTS, Nodes
+from service.redis_nodes import SLOTS
 from service.redis_server import RedisServer
 from service.transition_cache import TransitionCache
 from service.user_histories import UserEvent, UserHistories
@@ -257,34 +255,6 @@ def test_a_service_lives_through_the_death_of_a_node(bundle_path: Path, tmp_path
         assert ["user_history"] in degraded
         assert any("user_history" not in missing for missing in degraded)
         assert client.get("/readyz").json()["redis"] == "unavailable"
-
-
-async def test_a_cluster_that_nobody_answers_for_is_unavailable() -> None:
-    link = RedisLink("redis+cluster://127.0.0.1:1,127.0.0.1:2", 4, 5.0, Metrics())
-    with pytest.raises(StoreUnavailableError, match="none is known for slot"):
-        await link.call("get", "key", lambda client: client.get("key"))
-    with pytest.raises(StoreUnavailableError, match="some node of the Redis cluster must answer"):
-        await link.refresh()
-    assert not await link.answers()
-    await link.close()
-
-
-async def test_a_key_belongs_to_who_holds_its_slot() -> None:
-    nodes = Nodes("redis+cluster://name:secret@a:1,[::1]:2", 4)
-    assert [node.url for node in nodes.known] == ["redis://name:secret@a:1", "redis://name:secret@[::1]:2"]
-    slots = [[100, 16_000, [b"b", 3, b"id"], [b"replica", 9, b"id"]], [16_001, 16_383, [b"", 4, b"id"]]]
-    assert nodes.learn(slots, nodes.known[0]) == []
-    for n in range(300):
-        slot = key_slot(f"key-{n}".encode())
-        if slot < 100:
-            with pytest.raises(StoreUnavailableError, match=f"none is known for slot {slot}"):
-                nodes.of(f"key-{n}")
-        else:
-            expected = "redis://name:secret@b:3" if slot <= 16_000 else "redis://name:secret@a:4"
-            assert nodes.of(f"key-{n}").url == expected
-    gone = nodes.learn([[0, 16_383, [b"b", 3, b"id"]]], nodes.known[0])
-    assert [node.url for node in gone] == ["redis://name:secret@a:4"]
-    assert [node.url for node in nodes.serving] == ["redis://name:secret@b:3"]
 
 
 async def test_redis_6_2_knows_every_command(monkeypatch: pytest.MonkeyPatch, many: Layout) -> None:

@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 from redis.asyncio import Redis
+from redis.crc import key_slot
 
 from service.errors import StoreFullError, StoreUnavailableError
 from service.metrics import Metrics
 from service.redis_link import Command, RedisLink
-from service.redis_nodes import Breaker
+from service.redis_nodes import Breaker, Nodes
 from service.redis_server import RedisServer, find_binary
 from service.user_histories import Appended, UserEvent, UserHistories
 from tests.service.servers import alive, until
@@ -166,3 +167,31 @@ async def test_a_repeated_event_has_no_effect_whoever_repeats_it(link: RedisLink
         [UserEvent("bob", "item 0", "id-0"), UserEvent("bob", "item 0"), UserEvent("bob", "x")]
     )
     assert others == [Appended([], ["item 0", "item 0", "x"])]
+
+
+async def test_a_cluster_that_nobody_answers_for_is_unavailable() -> None:
+    link = RedisLink("redis+cluster://127.0.0.1:1,127.0.0.1:2", 4, 5.0, Metrics())
+    with pytest.raises(StoreUnavailableError, match="none is known for slot"):
+        await link.call("get", "key", lambda client: client.get("key"))
+    with pytest.raises(StoreUnavailableError, match="some node of the Redis cluster must answer"):
+        await link.refresh()
+    assert not await link.answers()
+    await link.close()
+
+
+async def test_a_key_belongs_to_who_holds_its_slot() -> None:
+    nodes = Nodes("redis+cluster://name:secret@a:1,[::1]:2", 4)
+    assert [node.url for node in nodes.known] == ["redis://name:secret@a:1", "redis://name:secret@[::1]:2"]
+    slots = [[100, 16_000, [b"b", 3, b"id"], [b"replica", 9, b"id"]], [16_001, 16_383, [b"", 4, b"id"]]]
+    assert nodes.learn(slots, nodes.known[0]) == []
+    for n in range(300):
+        slot = key_slot(f"key-{n}".encode())
+        if slot < 100:
+            with pytest.raises(StoreUnavailableError, match=f"none is known for slot {slot}"):
+                nodes.of(f"key-{n}")
+        else:
+            expected = "redis://name:secret@b:3" if slot <= 16_000 else "redis://name:secret@a:4"
+            assert nodes.of(f"key-{n}").url == expected
+    gone = nodes.learn([[0, 16_383, [b"b", 3, b"id"]]], nodes.known[0])
+    assert [node.url for node in gone] == ["redis://name:secret@a:4"]
+    assert [node.url for node in nodes.serving] == ["redis://name:secret@b:3"]
