@@ -25,6 +25,7 @@ from service.transition_cache import TransitionCache
 from tests.service.servers import until
 
 NODES = 3
+FRESH_S = 60.0
 BUS = 10_000  # a node listens to the others on its port + BUS
 
 Counts = Counter[tuple[str, int, int, int]]
@@ -65,9 +66,15 @@ def counts_in_sequence(sequence: Sequence[int | None]) -> Counts:
     return found
 
 
-def cache_on(link: RedisLink, layout: Layout, lru_items: int = 1000, fresh_s: float = 60.0) -> TransitionCache:
-    """The cache of one replica; its numbers are in `Metrics` of its own."""
-    return TransitionCache(layout, link, Metrics(), lru_items, fresh_s)
+def cache_on(link: RedisLink, layout: Layout, lru_items: int = 1000) -> TransitionCache:
+    """The cache of one replica, with `Metrics` of its own; what it has in process is fresh for FRESH_S."""
+    return TransitionCache(layout, link, Metrics(), lru_items, FRESH_S)
+
+
+def age(cache: TransitionCache, seconds: float) -> None:
+    """Let what a cache has in process be older, as if that much time had passed."""
+    for item, entry in cache._lru.items():
+        cache._lru[item] = entry._replace(read_at=entry.read_at - seconds)
 
 
 def looked_up(cache: TransitionCache) -> dict[str, int]:

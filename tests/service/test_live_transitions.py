@@ -20,6 +20,7 @@ from service.user_histories import UserEvent, UserHistories
 from tests.service.redis_parts import (
     Connect,
     Counts,
+    age,
     cache_on,
     counts_in_index,
     counts_in_sequence,
@@ -41,8 +42,8 @@ def catalogue(many: Layout) -> Catalogue:
 class Replica:
     """What one service does with events and rows."""
 
-    def __init__(self, link: RedisLink, layout: Layout, catalogue: Catalogue, fresh_s: float = 60.0) -> None:
-        self.cache: TransitionCache = cache_on(link, layout, fresh_s=fresh_s)
+    def __init__(self, link: RedisLink, layout: Layout, catalogue: Catalogue) -> None:
+        self.cache: TransitionCache = cache_on(link, layout)
         self.events = LiveEvents(catalogue, UserHistories(link, 200, 90), LiveTransitions(layout, link), self.cache)
 
     async def counts(self, items: range) -> Counts:
@@ -77,7 +78,7 @@ async def test_events_of_many_users_count_like_all_pairs_of_their_sequences(
 async def test_a_writer_sees_its_events_at_once_and_the_others_soon(
     connect: Connect, many: Layout, catalogue: Catalogue
 ) -> None:
-    writer, other = Replica(connect(), many, catalogue), Replica(connect(), many, catalogue, fresh_s=0.3)
+    writer, other = Replica(connect(), many, catalogue), Replica(connect(), many, catalogue)
     await writer.cache.keep_loaded()
     items = range(1, 4)
     base = await writer.counts(items)
@@ -86,7 +87,7 @@ async def test_a_writer_sees_its_events_at_once_and_the_others_soon(
     expected = base + counts_in_sequence([1, 2, 3])
     assert await writer.counts(items) == expected
     assert await other.counts(items) == base
-    await asyncio.sleep(0.31)
+    age(other.cache, 61)
     assert await other.counts(items) == expected
 
 

@@ -17,6 +17,7 @@ from service.transition_cache import READS_AT_ONCE, Fetched, TransitionCache
 from tests.service.redis_parts import (
     Connect,
     FrailLink,
+    age,
     cache_on,
     calls,
     counts_in_index,
@@ -37,8 +38,8 @@ def check(found: Fetched, layout: Layout, items: Iterable[int], degraded: bool =
     assert found.degraded == degraded
 
 
-async def loaded(connect: Connect, layout: Layout, lru_items: int = 1000, fresh_s: float = 60.0) -> TransitionCache:
-    cache = cache_on(connect(), layout, lru_items, fresh_s)
+async def loaded(connect: Connect, layout: Layout, lru_items: int = 1000) -> TransitionCache:
+    cache = cache_on(connect(), layout, lru_items)
     await cache.keep_loaded()
     assert cache.loaded
     return cache
@@ -112,12 +113,15 @@ async def test_the_items_used_last_stay_in_process(connect: Connect, redis_clien
 async def test_rows_in_process_are_used_while_they_are_fresh(
     connect: Connect, redis_client: Redis, many: Layout
 ) -> None:
-    cache = await loaded(connect, many, fresh_s=0.1)
+    cache = await loaded(connect, many)
     before = await calls(redis_client, "mget")
     for _ in range(3):
         await cache.fetch(ITEMS, deadline())
     assert await calls(redis_client, "mget") == before + 1
-    await asyncio.sleep(0.11)
+    age(cache, 30)
+    await cache.fetch(ITEMS, deadline())
+    assert await calls(redis_client, "mget") == before + 1
+    age(cache, 31)
     await cache.fetch(ITEMS, deadline())
     assert await calls(redis_client, "mget") == before + 2
 
