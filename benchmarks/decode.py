@@ -9,7 +9,6 @@ table and, as the last line, one JSON document.
 """
 
 import argparse
-import json
 import statistics
 import tempfile
 import time
@@ -28,6 +27,7 @@ from rich.table import Table
 from benchmarks.catalogues import beauty_like
 from benchmarks.hugging_face import ConstrainedGenerate
 from benchmarks.machine import machine
+from benchmarks.reporting import emit
 from models.graphs import open_session
 from models.networks.beam import TigerBeam
 from models.networks.fused import FusedEncoder, FusedTigerBeam
@@ -146,9 +146,7 @@ def main() -> None:
         table.add_row(str(case["batch"]), str(case["beams"]), *(f"{ms:.2f}" for ms in case["median_ms"].values()))
     console.print(table)
     console.print(overview(results))
-    if arguments.json:
-        arguments.json.write_text(json.dumps(results, indent=1) + "\n")
-    print(json.dumps(results))
+    emit(results, arguments.json)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ line, one JSON document.
 """
 
 import argparse
-import json
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -21,6 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.machine import machine
+from benchmarks.reporting import emit, percentiles
 from loadtest.walks import Request, Walker
 from models.bundle import ITEMS, TRANSITIONS, newest_version
 from models.catalogue import Catalogue
@@ -77,10 +77,7 @@ def measure(stand: Stand, requests: list[Request]) -> dict[str, dict[str, float]
             started = time.perf_counter()
             stage(request)
             times[name].append(time.perf_counter() - started)
-    return {
-        name: {f"p{q}_ms": round(float(np.percentile(values, q)) * 1e3, 3) for q in (50, 99)}
-        for name, values in times.items()
-    }
+    return {name: percentiles(values) for name, values in times.items()}
 
 
 def main() -> None:
@@ -110,9 +107,7 @@ def main() -> None:
     for name, times in results["stages"].items():
         table.add_row(name, *(f"{ms:.3f}" for ms in times.values()))
     Console(stderr=True).print(table)
-    if arguments.json:
-        arguments.json.write_text(json.dumps(results, indent=1) + "\n")
-    print(json.dumps(results))
+    emit(results, arguments.json)
 
 
 if __name__ == "__main__":

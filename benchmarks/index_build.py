@@ -8,7 +8,6 @@ times the same builds on Spark. Prints a table and, as the last line, one JSON d
 """
 
 import argparse
-import json
 import math
 import tempfile
 import time
@@ -26,6 +25,7 @@ from rich.progress import track
 from rich.table import Table
 
 from benchmarks.machine import machine
+from benchmarks.reporting import emit
 from training.data.options import ReadOptions
 from training.index_jobs import Resources, build
 
@@ -143,9 +143,7 @@ def main() -> None:
         "versions": {name: version(name) for name in packages},
         "cases": cases,
     }
-    if arguments.json:
-        arguments.json.write_text(json.dumps(results, indent=1) + "\n")
-    print(json.dumps(results))
+    emit(results, arguments.json)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ Prints a table and, as the last line, one JSON document.
 
 import argparse
 import asyncio
-import json
 import sys
 import time
 from collections.abc import Sequence
@@ -25,6 +24,7 @@ from rich.table import Table
 
 from benchmarks.index_build import MEAN_LENGTH, user_events
 from benchmarks.machine import machine
+from benchmarks.reporting import emit, percentiles
 from loadtest.walks import Walker
 from models.transitions import HOPS, TransitionIndex
 from service.index_rows import Layout
@@ -135,7 +135,7 @@ async def _times(
         started = time.perf_counter()
         await _fetch(cache, batch, degraded)
         times.append(time.perf_counter() - started)
-    return {f"p{q}_ms": round(float(np.percentile(times, q)) * 1e3, 3) for q in (50, 99)}
+    return percentiles(times)
 
 
 async def _fetch(cache: TransitionCache, batch: Sequence[Request], degraded: bool = False) -> None:
@@ -196,9 +196,7 @@ def main() -> None:
     versions = {name: version(name) for name in ("redis", "hiredis", "numpy")}
     results = {"machine": machine(), "versions": versions, **asyncio.run(measure(index, requests))}
     console.print(report(results))
-    if arguments.json:
-        arguments.json.write_text(json.dumps(results, indent=1) + "\n")
-    print(json.dumps(results))
+    emit(results, arguments.json)
 
 
 if __name__ == "__main__":

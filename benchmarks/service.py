@@ -11,7 +11,6 @@ the last line, one JSON document.
 
 import argparse
 import asyncio
-import json
 import sys
 import time
 from collections.abc import Sequence
@@ -23,8 +22,8 @@ from rich.progress import Progress
 from rich.table import Table
 
 from benchmarks.machine import machine
+from benchmarks.reporting import emit, percentiles
 from loadtest.client import Ask, Pool, closed_loop
-from loadtest.open_loop import summary
 from loadtest.target import messages, running, walks
 from models.bundle import newest_version
 from service.cli import SWITCH_INTERVAL_S
@@ -87,7 +86,7 @@ async def compare(
             found[side][1].append(rate)
     pool.close()
     case: dict[str, Any] = {
-        side: {**summary(latencies), "per_second": sum(rates) / len(rates)}
+        side: {**percentiles(latencies), "per_second": sum(rates) / len(rates)}
         for side, (latencies, rates) in found.items()
     }
     engine, service = case["engine"], case["service"]
@@ -153,9 +152,7 @@ def main() -> None:
             f"{case['added_p50_ms']:.2f}",
         )
     console.print(table)
-    if arguments.json:
-        arguments.json.write_text(json.dumps(results, indent=1) + "\n")
-    print(json.dumps(results))
+    emit(results, arguments.json)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ differs. Prints the answers that do, and as the last line one JSON document.
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
+from benchmarks.reporting import emit
 from models.bundle import Bundle, newest_version
 from models.graphs import Graphs
 from training.data.dataset import Dataset, Instances, load_dataset
@@ -96,9 +96,7 @@ def main() -> None:
         console.print(answer)
     # The histories are rows of the data set, which a report must not carry.
     summary = {**result, "differing": len(result["differing"])}
-    if arguments.json:
-        arguments.json.write_text(json.dumps(summary, indent=1) + "\n")
-    print(json.dumps(summary))
+    emit(summary, arguments.json)
     sys.exit(bool(result["differing"]))
 
 

@@ -12,18 +12,16 @@ one JSON document; with `--json`, draws p50 and p99 against the offered rate bes
 import argparse
 import asyncio
 import contextlib
-import json
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
 from benchmarks.machine import machine
+from benchmarks.reporting import emit, percentiles
 from loadtest.client import Ask, Pool, closed_loop
 from loadtest.target import messages, running, walks
 
@@ -49,18 +47,8 @@ async def open_loop(ask: Ask, rate: float, seconds: float) -> dict[str, float]:
         tasks.append(asyncio.create_task(send(number, due)))
     await asyncio.gather(*tasks)
     elapsed = time.perf_counter() - begin
-    return {"offered": rate, "answered": len(latencies) / elapsed, "failed": len(tasks) - len(latencies)} | summary(
-        latencies
-    )
-
-
-def summary(latencies: Sequence[float]) -> dict[str, float]:
-    """Percentiles in milliseconds of latencies in seconds; none for no latencies."""
-    if not latencies:
-        return {}
-    return {
-        f"p{q}_ms": float(value) * 1e3 for q, value in zip((50, 99), np.percentile(latencies, (50, 99)), strict=True)
-    }
+    counts = {"offered": rate, "answered": len(latencies) / elapsed, "failed": len(tasks) - len(latencies)}
+    return counts | percentiles(latencies)
 
 
 async def sweep(url: str, requests: list[bytes], seconds: float, progress: Progress, name: str) -> dict[str, Any]:
@@ -133,11 +121,9 @@ def main() -> None:
             columns = ("load", "offered", "answered", "failed", "p50_ms", "p99_ms")
             table.add_row(variant, *(f"{rate.get(column, float('nan')):.4g}" for column in columns))
     console.print(table)
+    emit(results, arguments.json)
     if arguments.json:
-        arguments.json.parent.mkdir(parents=True, exist_ok=True)
-        arguments.json.write_text(json.dumps(results, indent=1) + "\n")
         plot(results, arguments.json.with_suffix(".png"))
-    print(json.dumps(results))
 
 
 if __name__ == "__main__":

@@ -48,7 +48,8 @@ def fit_ensemble(bundle: Bundle, generative: str, lists: Lists, instances: Insta
     """Fit every method, and name the one with the best validation NDCG@10 as the one that serves."""
     generated = lists.generated[generative]
     targets, n = instances.targets, len(instances.targets)
-    aligned = align(lists.ranked[:2], generated)
+    by_normalisation = {name: align(lists.ranked[:2], generated, name) for name in NORMALISATIONS}
+    aligned = by_normalisation["score"]
     features = compute(LogLists.of(lists.ranked, generated), aligned, contexts(bundle, instances), bundle.facts)
     examples, better = _examples(aligned, features, targets), _better(aligned, targets)
     fit_request = partial(_fit_request, features.request, better)
@@ -59,7 +60,7 @@ def fit_ensemble(bundle: Bundle, generative: str, lists: Lists, instances: Insta
         "learned": _cross_fitted(folds, lambda rows: fit_request(rows).probability, features.request),
     }
     logits = _cross_fitted(folds, lambda rows: fit_candidates(examples.take(rows)), features.candidates)
-    weights = {name: _fit_weights(align(lists.ranked[:2], generated, name), values, targets) for name in NORMALISATIONS}
+    weights = {name: _fit_weights(both, values, targets) for name, both in by_normalisation.items()}
     by_score, by_rank = weights["score"], weights["rank"]
     ranked_better = tuple(method for method, found in by_rank.ndcg.items() if found > by_score.ndcg[method])
     best = {method: by_rank if method in ranked_better else by_score for method in by_score.ndcg}

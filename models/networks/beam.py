@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from models.networks.tiger import Attention, Tiger, padding_bias
+from models.networks.tiger import Tiger, padding_bias
 
 BLOCKED = float("-inf")
 
@@ -99,6 +99,16 @@ def search(
     return beams
 
 
+def extend(cache: list[tuple[Tensor, Tensor]], layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+    """Add a level's keys and values to a layer of `cache`, along axis 2, and return all of that layer."""
+    if layer < len(cache):
+        past_keys, past_values = cache[layer]
+        cache[layer] = torch.cat([past_keys, keys], dim=2), torch.cat([past_values, values], dim=2)
+    else:
+        cache.append((keys, values))
+    return cache[layer]
+
+
 class TigerBeam(nn.Module):
     """TIGER's beam search as one graph.
 
@@ -139,20 +149,11 @@ class _TigerSteps:
         bias = self._bias(beams, t, beams.nodes.shape[1])
         for layer, block in enumerate(tiger.decoder.blocks):
             normed = block.attention.norm(x)
-            keys, values = self._extend(layer, block.attention, normed)
+            keys, values = extend(self.cache, layer, *block.attention.keys_values(normed))
             x = x + block.attention.attend(normed, keys, values, bias)
             cross_keys, cross_values = self.cross[layer]
             x = block.after_self(x, cross_keys, cross_values, self.cross_bias)
         return tiger.level_of(torch.log_softmax(tiger.output(tiger.decoder.norm(x)).float(), dim=-1), t)
-
-    def _extend(self, layer: int, attention: Attention, normed: Tensor) -> tuple[Tensor, Tensor]:
-        keys, values = attention.keys_values(normed)
-        if layer < len(self.cache):
-            past_keys, past_values = self.cache[layer]
-            self.cache[layer] = torch.cat([past_keys, keys], dim=2), torch.cat([past_values, values], dim=2)
-        else:
-            self.cache.append((keys, values))
-        return self.cache[layer]
 
     def _bias(self, beams: Beams, t: int, width: int) -> Tensor:
         """Position bias plus ancestor mask, [B, heads, K, cached positions]."""

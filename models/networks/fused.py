@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.networks.beam import Beams, Level, items_of, search
+from models.networks.beam import Beams, Level, extend, items_of, search
 from models.networks.stack import stack
 from models.networks.tiger import RMS_EPSILON, Attention, Encoder, FeedForward, Tiger, padding_bias
 
@@ -162,20 +162,12 @@ class _Steps:
             self.paths = [(inherit(keys, beams.parents), inherit(values, beams.parents)) for keys, values in self.paths]
         for layer, (own, cross) in enumerate(zip(module.own, module.cross, strict=True)):
             queries, keys, values = own.project(own.norm(x)) if layer else module.first(token)
-            path = self._extend(layer, keys, values)
+            path = extend(self.paths, layer, keys, values)
             x = x + (own.mix_path(queries, *path, self.bias[:, t, : t + 1]) if t else own.output(values))
             x = x + cross.mix(cross.query(cross.norm(x)), *self.history[layer], padding)
             x = tiger.decoder.blocks[layer].feed_forward(x)
         logits = F.linear(F.rms_norm(x, x.shape[-1:], module.norm, RMS_EPSILON), tiger.encoder.embedding.weight)
         return tiger.level_of(torch.log_softmax(logits.float(), dim=-1), t)
-
-    def _extend(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        if layer < len(self.paths):
-            past_keys, past_values = self.paths[layer]
-            self.paths[layer] = torch.cat([past_keys, keys], dim=2), torch.cat([past_values, values], dim=2)
-        else:
-            self.paths.append((keys, values))
-        return self.paths[layer]
 
 
 def inherit(path: Tensor, parents: Tensor) -> Tensor:

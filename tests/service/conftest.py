@@ -11,7 +11,6 @@ from redis.asyncio import Redis
 from models.bundle import Bundle, fusion_file, read_manifest
 from models.ensemble import EnsembleParameters, Sigmoid
 from service.index_rows import Layout
-from service.metrics import Metrics
 from service.redis_link import RedisLink
 from service.redis_server import RedisServer
 from tests.bundles import random_learned
@@ -63,17 +62,15 @@ async def redis() -> AsyncIterator[RedisServer]:
 
 
 @pytest.fixture
-async def link(redis: RedisServer) -> AsyncIterator[RedisLink]:
-    link = RedisLink(redis.url, 4, 5.0, Metrics())
-    yield link
-    await link.close()
-
-
-@pytest.fixture
 async def connect(redis: RedisServer) -> AsyncIterator[Connect]:
     links = Connect(redis.url)
     yield links
     await links.close()
+
+
+@pytest.fixture
+def link(connect: Connect) -> RedisLink:
+    return connect(RedisLink)
 
 
 @pytest.fixture
