@@ -3,7 +3,7 @@
     python -m loadtest.agree bundles/shop --data data/shop --url http://127.0.0.1:8000 --json agree.json
 
 Both sides decode one history at a time: in batches, the last bits of a score depend on the batch, and so which of two
-equal items a list of 50 ends with. The service must serve the very bundle that is named. Exits 1 when an answer
+nearly level prefixes a beam keeps. The service must serve the very bundle that is named. Exits 1 when an answer
 differs. Prints the answers that do, and as the last line one JSON document.
 """
 
