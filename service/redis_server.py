@@ -113,6 +113,8 @@ class RedisServer:
             *("--port", "0", "--unixsocket", str(self._socket), "--unixsocketperm", "700", "--dir", str(self._folder)),
             *("--save", "", "--appendonly", "no", "--daemonize", "no", "--loglevel", "warning"),
             *("--maxmemory", f"{self._max_memory_mb}mb", "--maxmemory-policy", "volatile-ttl"),
+            # Redis evicts the best of a sample. With its 5 a sample of histories alone is met every few thousand times.
+            *("--maxmemory-samples", "64"),
         ]
 
     def _accepts(self) -> bool:

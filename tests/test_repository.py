@@ -112,6 +112,7 @@ def test_redis_is_bounded_and_evicts_index_rows_first(compose: dict[str, Any]) -
     command = compose["services"]["redis"]["command"]
     assert "--maxmemory" in command
     assert command[command.index("--maxmemory-policy") + 1] == "volatile-ttl"
+    assert command[command.index("--maxmemory-samples") + 1] == "64"  # as in docs/operations.md
 
 
 def test_prometheus_scrapes_the_port_that_the_service_listens_on(compose: dict[str, Any]) -> None:

@@ -23,7 +23,8 @@ from tests.service.servers import alive, until
 async def test_the_server_keeps_to_itself_and_within_its_memory(redis: RedisServer, redis_client: Redis) -> None:
     config = await redis_client.config_get("*")
     assert (config["save"], config["appendonly"], config["port"]) == ("", "no", "0")
-    assert (config["maxmemory"], config["maxmemory-policy"]) == (str(16 << 20), "volatile-ttl")
+    eviction = (config["maxmemory"], config["maxmemory-policy"], config["maxmemory-samples"])
+    assert eviction == (str(16 << 20), "volatile-ttl", "64")
     folder = Path(redis.url.removeprefix("unix://")).parent
     assert folder.stat().st_mode & 0o777 == 0o700
     pid = redis.pid
