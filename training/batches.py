@@ -1,4 +1,4 @@
-"""Batches of training examples and of histories, bucketed by length so that little of a batch is padding."""
+"""Batches of training examples and of histories; those of single examples are bucketed by length to pad little."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -75,11 +75,16 @@ class PrefixExamples:
 def sequence_batches(
     sequences: Sequences, longest: int, batch_size: int, random: np.random.Generator
 ) -> list[tuple[Tensor, Tensor]]:
-    """Inputs and next-item targets (both [B, L], 0 = padding) for training at every position."""
+    """Inputs and next-item targets (both [B, L], 0 = padding) for training at every position.
+
+    Not bucketed by length: a step averages over the positions of its batch, so a batch of short sequences would give
+    each of their positions many times the weight of one in a long sequence (docs/LOG.md has what that costs).
+    """
     usable = [s[-(longest + 1) :] for s in sequences if len(s) > 1]
-    lengths = np.array([len(s) for s in usable])
+    order = random.permutation(len(usable))
     batches = []
-    for rows in length_buckets(lengths, batch_size, random):
+    for begin in range(0, len(order), batch_size):
+        rows = order[begin : begin + batch_size]
         batches.append((pad([usable[i][:-1] for i in rows], longest), pad([usable[i][1:] for i in rows], longest)))
     return batches
 

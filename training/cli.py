@@ -5,6 +5,7 @@ Heavy imports stand inside the commands, so that `tandem --help` and `tandem ser
 
 import json
 import sys
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -57,6 +58,7 @@ def train(
     data: DataPath,
     name: Annotated[str, typer.Option(help="name of the bundle")],
     preset: Annotated[PresetName, typer.Option(help="sizes and schedules")] = PresetName.small,
+    epochs: Annotated[int | None, typer.Option(min=1, help="of TIGER, the longest training; default: preset's")] = None,
     out: Annotated[Path, typer.Option(help="folder of bundles; the result is OUT/NAME/VERSION")] = Path("bundles"),
     work: Annotated[Path | None, typer.Option(help="checkpoints; default runs/NAME")] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="discard an unfinished run instead of resuming it")] = False,
@@ -81,8 +83,11 @@ def train(
     work = work or Path("runs") / name
     if fresh:
         discard(work)
+    sizes = PRESETS[preset]
+    if epochs is not None:
+        sizes = replace(sizes, fit_tiger=replace(sizes.fit_tiger, epochs=epochs))
     plan = Plan(
-        preset=PRESETS[preset],
+        preset=sizes,
         name=name,
         out=out,
         work=work,
