@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from models.errors import TrainingError
+from training.allocator import keep_freed_memory
 
 Batch = TypeVar("Batch")
 
@@ -100,6 +101,7 @@ def fit(
     Raises:
         TrainingError: the loss is not finite, or the checkpoint in `directory` belongs to another configuration.
     """
+    keep_freed_memory()
     steps = len(epoch_batches(np.random.default_rng((runtime.seed, 0))))
     parameters = [p for p in network.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(
