@@ -21,6 +21,7 @@ from training.metrics import Estimate, Ranks, bootstrap, ndcg, per_user, ranks, 
 
 Split = Literal["valid", "test"]
 TRAINING = ("preset", "seed", "embedder", "bf16", "machine", "minutes")
+CONFIGURATION = ("networks", "tokenizer", "runs")
 TIE_ORDER = "stable: SASRec's list first, then the generative one, each best first"
 
 
@@ -51,6 +52,7 @@ class Results(BaseModel):
 
     bundle: str
     training: Mapping[str, Any]
+    configuration: Mapping[str, Any] = {}  # sizes of the networks, quality of the semantic ids, epochs and seconds
     data: Mapping[str, Any]
     split: Split
     ranking: str
@@ -77,6 +79,7 @@ def evaluate(bundle: Bundle, dataset: Dataset, split: Split, console: Console) -
     return Results(
         bundle=bundle.identity,
         training={name: value for name, value in bundle.manifest.training.items() if name in TRAINING},
+        configuration={name: value for name, value in bundle.manifest.training.items() if name in CONFIGURATION},
         data={
             "name": dataset.name,
             "users": len(dataset.user_ids),
