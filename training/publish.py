@@ -29,8 +29,9 @@ from models.catalogue import Catalogue
 from models.ensemble import EnsembleParameters
 from models.errors import TrainingError
 from models.networks.fused import FusedEncoder, FusedTigerBeam
+from models.networks.role_encoder import FusedRoleEncoder
 from models.networks.sasrec import SASRec
-from models.networks.sid_mlp import SidMlp, SidMlpBeam
+from models.networks.sid_mlp import SidMlp, SidMlpBeam, SidMlpPlusPlus
 from models.networks.tiger import Tiger
 from models.networks.topk import SASRecTopK
 from models.transitions import TransitionIndex
@@ -56,6 +57,7 @@ class Parts:
     tiger: Tiger
     student: SidMlp
     width: int  # beams, and SASRec's top-k: the lists that the ensemble fuses have one length
+    student_pp: SidMlpPlusPlus | None = None
 
 
 def stage(parts: Parts, training: Mapping[str, Any], version: int, directory: Path) -> None:
@@ -65,8 +67,9 @@ def stage(parts: Parts, training: Mapping[str, Any], version: int, directory: Pa
     parts.tokenizer.save(directory / TOKENIZER)
     parts.transitions.save(directory / TRANSITIONS)
     np.savez_compressed(directory / POPULARITY, counts=parts.popularity)
-    networks = Networks(parts.sasrec, parts.tiger, parts.student)
+    networks = Networks(parts.sasrec, parts.tiger, parts.student, parts.student_pp)
     save_networks(networks, directory / CHECKPOINTS)
+    graphs = _export(networks, parts.catalogue.codes, parts.width, directory)
     manifest = Manifest(
         name=parts.name,
         version=version,
@@ -74,8 +77,8 @@ def stage(parts: Parts, training: Mapping[str, Any], version: int, directory: Pa
         items=parts.catalogue.size,
         levels=parts.catalogue.codes.shape[1],
         codebook_size=parts.codebook_size,
-        graphs=_export(networks, parts.catalogue.codes, parts.width, directory),
-        ensembles={name: EnsembleParameters(method="fixed") for name in ("tiger", "sid_mlp")},
+        graphs=graphs,
+        ensembles={name: EnsembleParameters(method="fixed") for name in graphs if name != "sasrec"},
         metrics={},
         training=training,
         files={},
@@ -139,11 +142,11 @@ def next_version(folder: Path) -> int:
 
 def parameter_count(network: nn.Module) -> int:
     """Number of trained weights."""
-    return sum(parameter.numel() for parameter in network.parameters())
+    return sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
 
 
 def _export(networks: Networks, codes: NDArray[np.int64], width: int, directory: Path) -> dict[str, GraphEntry]:
-    sasrec, tiger, sid_mlp = networks
+    sasrec, tiger, sid_mlp, sid_mlp_pp = networks
     trie, item_codes = Trie.build(codes), torch.from_numpy(codes)
     beams = FusedTigerBeam(tiger, width)
     student = SidMlpBeam(FusedEncoder(tiger.encoder), sid_mlp, width)
@@ -163,8 +166,17 @@ def _export(networks: Networks, codes: NDArray[np.int64], width: int, directory:
         )
 
     longest = tiger.config.max_history
-    return {
+    graphs = {
         "sasrec": entry("sasrec", sasrec.config.max_history, sasrec, "catalogue"),
         "tiger": entry("tiger", longest, tiger, "children" if beams.renormalised else "vocabulary"),
         "sid_mlp": entry("sid_mlp", longest, sid_mlp, "children" if student.renormalised else "vocabulary"),
     }
+    if sid_mlp_pp is not None:
+        export_generative(plus_plus_beam(sid_mlp_pp, width), trie, item_codes, directory / "sid_mlp_pp.onnx")
+        graphs["sid_mlp_pp"] = entry("sid_mlp_pp", longest, sid_mlp_pp, graphs["sid_mlp"].normalisation)
+    return graphs
+
+
+def plus_plus_beam(network: SidMlpPlusPlus, width: int) -> SidMlpBeam:
+    """The beam search of SID-MLP++ as it is exported."""
+    return SidMlpBeam(FusedRoleEncoder(network.encoder), network.student, width)
