@@ -32,11 +32,14 @@ class Networks(NamedTuple):
 def save_networks(networks: Networks, directory: Path) -> None:
     """Write one file a network."""
     for name, network in networks._asdict().items():
-        if network is None:
-            continue
-        weights: dict[str, Tensor] = {key: value.contiguous().cpu() for key, value in network.state_dict().items()}
-        configuration = {key: str(value) for key, value in asdict(network.config).items()}
-        save_file(weights, directory / f"{name}.safetensors", metadata=configuration)
+        if network is not None:
+            save_network(network, directory / f"{name}.safetensors")
+
+
+def save_network(network: Any, path: Path) -> None:
+    """Write a network, which has a `config`, to one file."""
+    weights: dict[str, Tensor] = {key: value.contiguous().cpu() for key, value in network.state_dict().items()}
+    save_file(weights, path, metadata={key: str(value) for key, value in asdict(network.config).items()})
 
 
 def load_networks(directory: Path) -> Networks:

@@ -99,7 +99,9 @@ def train(dataset: Dataset, plan: Plan, console: Console) -> tuple[Path, Results
             "sid_mlp": asdict(student.config),
             "sid_mlp_pp": asdict(student_pp.config),
         },
-        "runs": {r.name: _without_history(asdict(r)) for r in (sasrec_report, tiger_report, student_report, *reports_pp)},
+        "runs": {
+            r.name: _without_history(asdict(r)) for r in (sasrec_report, tiger_report, student_report, *reports_pp)
+        },
     }
     stage(parts, training, version, staged)
     results = _measure(staged, dataset, console)

@@ -78,7 +78,7 @@ def stage(parts: Parts, training: Mapping[str, Any], version: int, directory: Pa
         levels=parts.catalogue.codes.shape[1],
         codebook_size=parts.codebook_size,
         graphs=graphs,
-        ensembles={name: EnsembleParameters(method="fixed") for name in graphs if name != "sasrec"},
+        ensembles=_default_ensembles(graphs),
         metrics={},
         training=training,
         files={},
@@ -121,6 +121,8 @@ def publish(staged: Path, destination: Path, *, replace: bool = False) -> None:
 def export_again(path: Path) -> Path:
     """Write the graphs of a bundle anew from its checkpoints, put it back in one rename, and return its folder.
 
+    A checkpoint that was put there since, such as that of a SID-MLP++, gets its graph and a default ensemble.
+
     Raises:
         BundleError: it is no bundle, or has no checkpoints that this release reads; the bundle stays as it is.
     """
@@ -130,7 +132,8 @@ def export_again(path: Path) -> Path:
         bundle = Bundle.open(staged)
         networks, width = load_networks(staged / CHECKPOINTS), bundle.manifest.graphs["tiger"].width
         graphs = _export(networks, bundle.catalogue.codes, width, staged)
-        write_manifest(staged, bundle.manifest.model_copy(update={"graphs": graphs}))
+        ensembles = _default_ensembles(graphs) | dict(bundle.manifest.ensembles)
+        write_manifest(staged, bundle.manifest.model_copy(update={"graphs": graphs, "ensembles": ensembles}))
         publish(staged, destination, replace=True)
     return destination
 
@@ -143,6 +146,10 @@ def next_version(folder: Path) -> int:
 def parameter_count(network: nn.Module) -> int:
     """Number of trained weights."""
     return sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
+
+
+def _default_ensembles(graphs: Mapping[str, GraphEntry]) -> dict[str, EnsembleParameters]:
+    return {name: EnsembleParameters(method="fixed") for name in graphs if name != "sasrec"}
 
 
 def _export(networks: Networks, codes: NDArray[np.int64], width: int, directory: Path) -> dict[str, GraphEntry]:

@@ -72,10 +72,10 @@ def test_padding_changes_nothing(encoder: RoleEncoder) -> None:
         torch.testing.assert_close(states[row, real[row]], alone[0, : int(real[row].sum())], rtol=0, atol=1e-5)
 
 
-def test_the_papers_size(encoder: RoleEncoder) -> None:
+def test_the_papers_size() -> None:
     """12.72 M trained parameters: 4 layers of 4 roles of 792,704, positions, and a norm; no embedding among them."""
     paper = RoleEncoder(TigerConfig(), RoleEncoderConfig())
     trained = sum(p.numel() for p in paper.parameters() if p.requires_grad)
     positions = paper.positions.weight.numel()
     assert trained - positions == 4 * 4 * 792_704 + 256
-    assert not encoder.embedding.weight.requires_grad
+    assert not paper.embedding.weight.requires_grad
