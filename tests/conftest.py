@@ -38,7 +38,8 @@ def plus_plus_path(bundle_path: Path, plus_plus: SidMlpPlusPlus, tmp_path_factor
     """The tiny bundle after a SID-MLP++ was added to it."""
     path = Path(shutil.copytree(bundle_path, tmp_path_factory.mktemp("plus_plus") / "tiny" / "1"))
     save_network(plus_plus, path / CHECKPOINTS / "sid_mlp_pp.safetensors")
-    return export_again(path)
+    export_again(path)
+    return path
 
 
 @pytest.fixture(scope="session")

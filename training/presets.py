@@ -4,8 +4,8 @@
 a shallower TIGER and fewer epochs of it, for data sets of 100,000 interactions and more, whose epochs are as many steps
 as several of a small one's.
 
-`base` follows TIGER of arXiv 2603.19809 (its config.yaml) and SID-MLP and SID-MLP++ of arXiv 2605.12617; SASRec is the recipe of the
-independent Beauty reproduction with full cross-entropy: 2 blocks, d 64, 1 head, dropout .2, Adam (.9, .98) at 1e-3.
+`base` follows TIGER of arXiv 2603.19809 (its config.yaml) and the students of arXiv 2605.12617; SASRec is the recipe of
+the independent Beauty reproduction with full cross-entropy: 2 blocks, d 64, 1 head, dropout .2, Adam (.9, .98) at 1e-3.
 """
 
 from dataclasses import dataclass, replace

@@ -5,7 +5,7 @@ sees itself and the mean of all real tokens: x_i + F_role(i)([x_i; mean of x]). 
 every token and masks; here the tokens of a role are one tensor from the start, so each is evaluated by its own role's
 MLP only, and what the mean contributes is one product a layer for a whole request.
 
-Shapes: `B` batch, `L` history length, `D` levels, `T` = L * D + 2 tokens, `S` tokens of a role (L, or L + 2 for the last).
+Shapes: `B` batch, `L` history length, `D` levels, `T` = L * D + 2 tokens, `S` tokens of a role: L, in the last L + 2.
 """
 
 from collections.abc import Sequence
@@ -165,7 +165,7 @@ def mean_weights(roles: Sequence[RoleTokens]) -> Tensor:
 
 
 def in_order(x: Sequence[Tensor], history: Tensor, teacher: TigerConfig) -> tuple[Tensor, Tensor]:
-    """States by role as [B, T, d] in the teacher's order, where the end follows the last real item, and what is real."""
+    """States by role as [B, T, d] in the teacher's order, the end after the last real item, and what is real."""
     last = x[-1]
     user, end = last[:, :1], last[:, -1:]
     body = torch.stack([*x[:-1], last[:, 1:-1]], dim=2).flatten(1, 2)  # B, L * D, d

@@ -128,8 +128,8 @@ class SidMlp(nn.Module):
 class SidMlpPlusPlusConfig:
     """Sizes of both halves."""
 
-    encoder: RoleEncoderConfig = RoleEncoderConfig()
-    student: SidMlpConfig = SidMlpConfig()
+    encoder: RoleEncoderConfig
+    student: SidMlpConfig
 
 
 class SidMlpPlusPlus(nn.Module):
