@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.progress import track
 
 from benchmarks.reporting import emit
-from models.bundle import Bundle, newest_version
+from models.bundle import GENERATIVE, Bundle, newest_version
 from models.graphs import Graphs
 from training.data.dataset import Dataset, Instances, load_dataset
 from training.fusion import contexts
@@ -83,7 +83,7 @@ def main() -> None:
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--data", type=Path, required=True, help="the data set that the bundle was trained on")
     parser.add_argument("--url", default="http://127.0.0.1:8000")
-    parser.add_argument("--generative", default="tiger", choices=["tiger", "sid_mlp"])
+    parser.add_argument("--generative", default="tiger", choices=GENERATIVE)
     parser.add_argument("--users", type=int, default=1000)
     parser.add_argument("--k", type=int, default=10)
     parser.add_argument("--json", type=Path, help="write the result here too")

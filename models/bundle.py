@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +28,8 @@ SCHEMA_VERSION: Literal[2] = 2
 MANIFEST = "manifest.json"
 ITEMS, TRANSITIONS, POPULARITY, TOKENIZER = "items.parquet", "transitions.npz", "popularity.npz", "tokenizer.npz"
 
-GenerativeName = Literal["tiger", "sid_mlp"]
+GenerativeName = Literal["tiger", "sid_mlp", "sid_mlp_pp"]
+GENERATIVE: tuple[GenerativeName, ...] = get_args(GenerativeName)
 
 
 class _Model(BaseModel):

@@ -35,7 +35,7 @@ class Settings(BaseSettings):
     """Threads that run graphs; the default is one a core."""
     intra_op_threads: PositiveInt = 1
     """Threads inside one graph call. Keep workers x intra_op_threads within the cores."""
-    graph_batch: dict[str, PositiveInt] = {"sasrec": 32, "tiger": 4, "sid_mlp": 8}
+    graph_batch: dict[str, PositiveInt] = {"sasrec": 32, "tiger": 4, "sid_mlp": 8, "sid_mlp_pp": 8}
     """Largest batch of each graph. Batching pays for SASRec on a CPU, hardly for TIGER."""
 
     queue_limit: PositiveInt = 256

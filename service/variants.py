@@ -5,7 +5,9 @@ from typing import Literal, get_args
 
 from models.bundle import Manifest
 
-VariantName = Literal["tiger", "sid_mlp", "sasrec", "ensemble_tiger", "ensemble_sid_mlp"]
+VariantName = Literal[
+    "tiger", "sid_mlp", "sid_mlp_pp", "sasrec", "ensemble_tiger", "ensemble_sid_mlp", "ensemble_sid_mlp_pp"
+]
 VARIANTS: tuple[VariantName, ...] = get_args(VariantName)
 SASREC = "sasrec"
 

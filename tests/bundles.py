@@ -10,8 +10,9 @@ import torch
 from models.catalogue import Catalogue
 from models.features import CANDIDATE_FEATURES, REQUEST_FEATURES
 from models.fusion import Learned
+from models.networks.role_encoder import RoleEncoderConfig
 from models.networks.sasrec import SASRec, SASRecConfig
-from models.networks.sid_mlp import SidMlp, SidMlpConfig
+from models.networks.sid_mlp import SidMlp, SidMlpConfig, SidMlpPlusPlus, SidMlpPlusPlusConfig
 from models.networks.tiger import Tiger, TigerConfig
 from models.scorer import Scorer
 from training.index_build import build_index
@@ -46,6 +47,15 @@ def tiny_parts(seed: int = 0) -> Parts:
         student=SidMlp(config, SidMlpConfig(heads=2, head_size=8, d_ff=32, hidden=16)).eval(),
         width=WIDTH,
     )
+
+
+def tiny_plus_plus(parts: Parts) -> SidMlpPlusPlus:
+    """An untrained SID-MLP++ for a bundle of these parts."""
+    torch.manual_seed(0)
+    config = SidMlpPlusPlusConfig(RoleEncoderConfig(layers=2, hidden=24), parts.student.config)
+    network = SidMlpPlusPlus(parts.tiger.config, config).eval()
+    network.encoder.embedding.load_state_dict(parts.tiger.encoder.embedding.state_dict())
+    return network
 
 
 def tiny_bundle(directory: Path, parts: Parts | None = None) -> Path:

@@ -1,13 +1,16 @@
-"""Fixtures that the whole suite shares: the tiny bundle is exported once a run."""
+"""Fixtures that the whole suite shares: the tiny bundle is exported once a run, and once more with a SID-MLP++."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 
 from models.bundle import Bundle
 from models.graphs import Graphs
-from tests.bundles import tiny_bundle, tiny_parts
-from training.publish import Parts
+from models.networks.sid_mlp import SidMlpPlusPlus
+from tests.bundles import tiny_bundle, tiny_parts, tiny_plus_plus
+from training.checkpoints import save_network
+from training.publish import CHECKPOINTS, Parts, export_again
 
 
 @pytest.fixture(scope="session")
@@ -23,6 +26,20 @@ def bundle_path(tmp_path_factory: pytest.TempPathFactory, parts: Parts) -> Path:
 @pytest.fixture(scope="session")
 def bundle(bundle_path: Path) -> Bundle:
     return Bundle.open(bundle_path)
+
+
+@pytest.fixture(scope="session")
+def plus_plus(parts: Parts) -> SidMlpPlusPlus:
+    return tiny_plus_plus(parts)
+
+
+@pytest.fixture(scope="session")
+def plus_plus_path(bundle_path: Path, plus_plus: SidMlpPlusPlus, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny bundle after a SID-MLP++ was added to it."""
+    path = Path(shutil.copytree(bundle_path, tmp_path_factory.mktemp("plus_plus") / "tiny" / "1"))
+    save_network(plus_plus, path / CHECKPOINTS / "sid_mlp_pp.safetensors")
+    export_again(path)
+    return path
 
 
 @pytest.fixture(scope="session")

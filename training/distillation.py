@@ -4,7 +4,8 @@ The teacher is frozen, so one pass over the training examples yields everything 
 student then costs a fraction of a TIGER epoch (arXiv 2605.12617, section 3.3).
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
+from models.networks.role_encoder import RoleEncoder
 from models.networks.sid_mlp import SidMlp
 from models.networks.tiger import Tiger
 from training.batches import PrefixExamples
@@ -47,31 +49,52 @@ class TeacherStates:
         """Run the teacher over every example once."""
         config, device = teacher.config, item_codes.device
         dtype = torch.bfloat16 if runtime.bf16 else torch.float32
-        lengths = 2 + config.levels * np.minimum(examples.ends, examples.longest)
-        offsets = torch.from_numpy(np.r_[0, np.cumsum(lengths)]).to(device)
+        lengths = torch.from_numpy(2 + config.levels * np.minimum(examples.ends, examples.longest))
+        offsets = F.pad(lengths.cumsum(0), (1, 0)).to(device)
         states = torch.empty(int(offsets[-1]), config.d_model, dtype=dtype, device=device)
         shape = (len(examples), config.levels, config.codebook_size)
         logits = torch.empty(shape, dtype=dtype, device=device)
         codes = item_codes[torch.from_numpy(examples.targets).to(device)]
-        order = np.argsort(lengths, kind="stable")
-        batches = [order[begin : begin + BATCH] for begin in range(0, len(order), BATCH)]
-        for rows in track(batches, "teacher states", console=console):
+        for rows in _batches(offsets, "teacher states", console):
             with torch.no_grad(), runtime.forward_pass():
                 history = examples.take(rows)[0].to(device)
                 hidden, real = teacher.encoder(history, item_codes)
                 predicted = teacher.decode(codes[rows][:, :-1], hidden, real)
-            index, inside = _token_index(offsets, torch.from_numpy(rows).to(device))
-            states[index[inside]] = hidden[:, : index.shape[1]][inside].to(dtype)
+            _store(states, offsets, rows, hidden)
             for level in range(config.levels):
                 first = 1 + level * config.codebook_size
                 logits[rows, level] = predicted[:, level, first : first + config.codebook_size].to(dtype)
         return cls(states, offsets, logits, codes)
+
+    def read_by(
+        self, encoder: RoleEncoder, examples: PrefixExamples, item_codes: Tensor, runtime: Runtime, console: Console
+    ) -> "TeacherStates":
+        """The same examples and logits over the states of the student's own encoder."""
+        states = torch.empty_like(self.states)
+        for rows in _batches(self.offsets, "student states", console):
+            with torch.no_grad(), runtime.forward_pass():
+                hidden, _ = encoder(examples.take(rows)[0].to(item_codes.device), item_codes)
+            _store(states, self.offsets, rows, hidden)
+        return replace(self, states=states)
 
     def take(self, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Padded states [B, T, d], real tokens [B, T], teacher logits [B, D, V] and target codes [B, D]."""
         chosen = torch.from_numpy(rows).to(self.states.device)
         index, inside = _token_index(self.offsets, chosen)
         return self.states[index], inside, self.logits[chosen], self.codes[chosen]
+
+
+def _batches(offsets: Tensor, label: str, console: Console) -> Iterable[NDArray[np.int64]]:
+    """All examples in batches of like length, with a progress bar."""
+    order = np.argsort(offsets.diff().cpu().numpy(), kind="stable")
+    batches = [order[begin : begin + BATCH] for begin in range(0, len(order), BATCH)]
+    return track(batches, label, console=console)
+
+
+def _store(states: Tensor, offsets: Tensor, rows: NDArray[np.int64], hidden: Tensor) -> None:
+    """Write the states [B, T, d] of the examples `rows` to where they lie in `states`."""
+    index, inside = _token_index(offsets, torch.from_numpy(rows).to(offsets.device))
+    states[index[inside]] = hidden[:, : index.shape[1]][inside].to(states.dtype)
 
 
 def _token_index(offsets: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:

@@ -95,8 +95,11 @@ def fit(
     validate: Callable[[], float],
     directory: Path,
     console: Console,
+    metric: str = "N@10",
 ) -> FitReport:
     """Train `network` (already on its device) and leave it with the weights of the best validation score.
+
+    `metric` is the name of what `validate` returns, the higher the better.
 
     Raises:
         TrainingError: the loss is not finite, or the checkpoint in `directory` belongs to another configuration.
@@ -130,7 +133,7 @@ def fit(
             report.best_score, report.best_epoch = score, report.epochs
             checkpoint.keep_best(network)
         report.history[-1]["score"] = score
-        return f"N@10 {score:.4f}, best {report.best_score:.4f}"
+        return f"{metric} {score:.4f}, best {report.best_score:.4f}"
 
     with _progress(console) as progress:
         task = progress.add_task(name, total=options.epochs * steps, completed=report.epochs * steps, score="")
@@ -153,7 +156,7 @@ def fit(
     checkpoint.restore_best(network)
     network.eval()
     console.print(
-        f"{name}: best validation N@10 {report.best_score:.4f} at epoch {report.best_epoch} of {report.epochs}, "
+        f"{name}: best validation {metric} {report.best_score:.4f} at epoch {report.best_epoch} of {report.epochs}, "
         f"{report.seconds / 60:.1f} min"
     )
     return report

@@ -20,6 +20,7 @@ from models.bundle import Bundle, fusion_file, newest_version, read_manifest
 from models.catalogue import Catalogue
 from models.errors import TrainingError
 from models.graphs import Graphs
+from models.networks.sid_mlp import SidMlpPlusPlusConfig
 from training.data.dataset import Dataset
 from training.embeddings import embed
 from training.evaluate import Results, check_catalogue, evaluate
@@ -29,7 +30,7 @@ from training.lists import collect
 from training.loop import Runtime
 from training.presets import Preset
 from training.publish import Parts, next_version, publish, stage, write_manifest
-from training.recommenders import Workshop, distil_sid_mlp, train_sasrec, train_tiger
+from training.recommenders import Workshop, distil_sid_mlp, distil_sid_mlp_pp, train_sasrec, train_tiger
 from training.tokenizer import ResidualKMeans, TokenizerReport, add_collision_digit, report
 
 RECORD = "run.json"  # what a work folder is for
@@ -63,6 +64,10 @@ def train(dataset: Dataset, plan: Plan, console: Console) -> tuple[Path, Results
     sasrec, sasrec_report = train_sasrec(shop, preset.sasrec_config(dataset.num_items), preset.fit_sasrec)
     tiger, tiger_report = train_tiger(shop, codes, preset.tiger, preset.fit_tiger)
     student, student_report = distil_sid_mlp(shop, tiger, codes, preset.sid_mlp, preset.fit_sid_mlp)
+    plus_plus = SidMlpPlusPlusConfig(preset.role_encoder, preset.sid_mlp)
+    student_pp, reports_pp = distil_sid_mlp_pp(
+        shop, tiger, codes, plus_plus, preset.fit_role_encoder, preset.fit_sid_mlp
+    )
     parts = Parts(
         name=plan.name,
         catalogue=Catalogue(dataset.items["item_id"].to_pylist(), codes, dataset.items),
@@ -74,6 +79,7 @@ def train(dataset: Dataset, plan: Plan, console: Console) -> tuple[Path, Results
         tiger=tiger,
         student=student,
         width=preset.width,
+        student_pp=student_pp,
     )
     staged = plan.work / "bundle"
     shutil.rmtree(staged, ignore_errors=True)
@@ -91,8 +97,11 @@ def train(dataset: Dataset, plan: Plan, console: Console) -> tuple[Path, Results
             "sasrec": asdict(sasrec.config),
             "tiger": asdict(tiger.config),
             "sid_mlp": asdict(student.config),
+            "sid_mlp_pp": asdict(student_pp.config),
         },
-        "runs": {r.name: _without_history(asdict(r)) for r in (sasrec_report, tiger_report, student_report)},
+        "runs": {
+            r.name: _without_history(asdict(r)) for r in (sasrec_report, tiger_report, student_report, *reports_pp)
+        },
     }
     stage(parts, training, version, staged)
     results = _measure(staged, dataset, console)

@@ -4,13 +4,14 @@
 a shallower TIGER and fewer epochs of it, for data sets of 100,000 interactions and more, whose epochs are as many steps
 as several of a small one's.
 
-`base` follows TIGER of arXiv 2603.19809 (its config.yaml) and SID-MLP of arXiv 2605.12617; SASRec is the recipe of the
-independent Beauty reproduction with full cross-entropy: 2 blocks, d 64, 1 head, dropout .2, Adam (.9, .98) at 1e-3.
+`base` follows TIGER of arXiv 2603.19809 (its config.yaml) and the students of arXiv 2605.12617; SASRec is the recipe of
+the independent Beauty reproduction with full cross-entropy: 2 blocks, d 64, 1 head, dropout .2, Adam (.9, .98) at 1e-3.
 """
 
 from dataclasses import dataclass, replace
 from typing import Any
 
+from models.networks.role_encoder import RoleEncoderConfig
 from models.networks.sasrec import SASRecConfig
 from models.networks.sid_mlp import SidMlpConfig
 from models.networks.tiger import TigerConfig
@@ -28,10 +29,12 @@ class Preset:
     width: int  # beams and list length
     sasrec: dict[str, Any]  # SASRecConfig without `items`
     tiger: TigerConfig
-    sid_mlp: SidMlpConfig
+    sid_mlp: SidMlpConfig  # of SID-MLP, and of SID-MLP++ behind its own encoder
+    role_encoder: RoleEncoderConfig
     fit_sasrec: FitOptions
     fit_tiger: FitOptions
-    fit_sid_mlp: FitOptions
+    fit_role_encoder: FitOptions  # stage 1 of SID-MLP++
+    fit_sid_mlp: FitOptions  # and stage 2
 
     def sasrec_config(self, items: int) -> SASRecConfig:
         """SASRec's configuration for a catalogue of `items`."""
@@ -53,8 +56,10 @@ BASE = Preset(
     sasrec={"d_model": 64, "layers": 2, "heads": 1, "d_ff": 256, "dropout": 0.2, "max_history": 50},
     tiger=_BASE_TIGER,
     sid_mlp=SidMlpConfig(),
+    role_encoder=RoleEncoderConfig(),
     fit_sasrec=_sasrec(100),
     fit_tiger=FitOptions(150, 256, 3e-3, weight_decay=0.05, warmup_steps=10_000, patience=20),
+    fit_role_encoder=FitOptions(300, 512, 1e-3, weight_decay=1e-4, patience=20, evaluate_every=5),
     fit_sid_mlp=FitOptions(300, 512, 5e-4, weight_decay=1e-4, patience=20, evaluate_every=5),
 )
 
@@ -64,8 +69,10 @@ SMALL = replace(
     restarts=5,
     tiger=replace(_BASE_TIGER, d_ff=512, heads=4, d_kv=32, encoder_layers=3, decoder_layers=3),
     sid_mlp=SidMlpConfig(heads=4, head_size=32, d_ff=256, hidden=256, dropout=0.1),
+    role_encoder=RoleEncoderConfig(layers=2, hidden=512),
     fit_sasrec=_sasrec(60),
     fit_tiger=FitOptions(24, 128, 2e-3, weight_decay=0.05, warmup_steps=300, patience=4, evaluate_every=2),
+    fit_role_encoder=FitOptions(30, 512, 1e-3, weight_decay=1e-4, patience=3, evaluate_every=5),
     fit_sid_mlp=FitOptions(30, 512, 1e-3, weight_decay=1e-4, patience=3, evaluate_every=5),
 )
 
@@ -74,6 +81,7 @@ BRIEF = replace(
     name="brief",
     tiger=replace(SMALL.tiger, encoder_layers=2, decoder_layers=2),
     fit_tiger=replace(SMALL.fit_tiger, epochs=6),
+    fit_role_encoder=replace(SMALL.fit_role_encoder, epochs=15),
     fit_sid_mlp=replace(SMALL.fit_sid_mlp, epochs=15),
 )
 
@@ -97,8 +105,10 @@ TINY = replace(
         levels=3, codebook_size=64, d_model=16, d_ff=32, heads=2, d_kv=8, encoder_layers=1, decoder_layers=1
     ),
     sid_mlp=SidMlpConfig(heads=2, head_size=8, d_ff=32, hidden=32, dropout=0.1),
+    role_encoder=RoleEncoderConfig(layers=2, hidden=32),
     fit_sasrec=_sasrec(2),
     fit_tiger=FitOptions(2, 64, 2e-3),
+    fit_role_encoder=FitOptions(2, 64, 2e-3),
     fit_sid_mlp=FitOptions(2, 64, 2e-3),
 )
 

@@ -29,8 +29,9 @@ from models.catalogue import Catalogue
 from models.ensemble import EnsembleParameters
 from models.errors import TrainingError
 from models.networks.fused import FusedEncoder, FusedTigerBeam
+from models.networks.role_encoder import FusedRoleEncoder
 from models.networks.sasrec import SASRec
-from models.networks.sid_mlp import SidMlp, SidMlpBeam
+from models.networks.sid_mlp import SidMlp, SidMlpBeam, SidMlpPlusPlus
 from models.networks.tiger import Tiger
 from models.networks.topk import SASRecTopK
 from models.transitions import TransitionIndex
@@ -56,6 +57,7 @@ class Parts:
     tiger: Tiger
     student: SidMlp
     width: int  # beams, and SASRec's top-k: the lists that the ensemble fuses have one length
+    student_pp: SidMlpPlusPlus | None = None
 
 
 def stage(parts: Parts, training: Mapping[str, Any], version: int, directory: Path) -> None:
@@ -65,8 +67,9 @@ def stage(parts: Parts, training: Mapping[str, Any], version: int, directory: Pa
     parts.tokenizer.save(directory / TOKENIZER)
     parts.transitions.save(directory / TRANSITIONS)
     np.savez_compressed(directory / POPULARITY, counts=parts.popularity)
-    networks = Networks(parts.sasrec, parts.tiger, parts.student)
+    networks = Networks(parts.sasrec, parts.tiger, parts.student, parts.student_pp)
     save_networks(networks, directory / CHECKPOINTS)
+    graphs = _export(networks, parts.catalogue.codes, parts.width, directory)
     manifest = Manifest(
         name=parts.name,
         version=version,
@@ -74,8 +77,8 @@ def stage(parts: Parts, training: Mapping[str, Any], version: int, directory: Pa
         items=parts.catalogue.size,
         levels=parts.catalogue.codes.shape[1],
         codebook_size=parts.codebook_size,
-        graphs=_export(networks, parts.catalogue.codes, parts.width, directory),
-        ensembles={name: EnsembleParameters(method="fixed") for name in ("tiger", "sid_mlp")},
+        graphs=graphs,
+        ensembles=_default_ensembles(graphs),
         metrics={},
         training=training,
         files={},
@@ -118,6 +121,8 @@ def publish(staged: Path, destination: Path, *, replace: bool = False) -> None:
 def export_again(path: Path) -> Path:
     """Write the graphs of a bundle anew from its checkpoints, put it back in one rename, and return its folder.
 
+    A checkpoint that was put there since, such as that of a SID-MLP++, gets its graph and a default ensemble.
+
     Raises:
         BundleError: it is no bundle, or has no checkpoints that this release reads; the bundle stays as it is.
     """
@@ -127,7 +132,8 @@ def export_again(path: Path) -> Path:
         bundle = Bundle.open(staged)
         networks, width = load_networks(staged / CHECKPOINTS), bundle.manifest.graphs["tiger"].width
         graphs = _export(networks, bundle.catalogue.codes, width, staged)
-        write_manifest(staged, bundle.manifest.model_copy(update={"graphs": graphs}))
+        ensembles = _default_ensembles(graphs) | dict(bundle.manifest.ensembles)
+        write_manifest(staged, bundle.manifest.model_copy(update={"graphs": graphs, "ensembles": ensembles}))
         publish(staged, destination, replace=True)
     return destination
 
@@ -139,11 +145,15 @@ def next_version(folder: Path) -> int:
 
 def parameter_count(network: nn.Module) -> int:
     """Number of trained weights."""
-    return sum(parameter.numel() for parameter in network.parameters())
+    return sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
+
+
+def _default_ensembles(graphs: Mapping[str, GraphEntry]) -> dict[str, EnsembleParameters]:
+    return {name: EnsembleParameters(method="fixed") for name in graphs if name != "sasrec"}
 
 
 def _export(networks: Networks, codes: NDArray[np.int64], width: int, directory: Path) -> dict[str, GraphEntry]:
-    sasrec, tiger, sid_mlp = networks
+    sasrec, tiger, sid_mlp, sid_mlp_pp = networks
     trie, item_codes = Trie.build(codes), torch.from_numpy(codes)
     beams = FusedTigerBeam(tiger, width)
     student = SidMlpBeam(FusedEncoder(tiger.encoder), sid_mlp, width)
@@ -163,8 +173,17 @@ def _export(networks: Networks, codes: NDArray[np.int64], width: int, directory:
         )
 
     longest = tiger.config.max_history
-    return {
+    graphs = {
         "sasrec": entry("sasrec", sasrec.config.max_history, sasrec, "catalogue"),
         "tiger": entry("tiger", longest, tiger, "children" if beams.renormalised else "vocabulary"),
         "sid_mlp": entry("sid_mlp", longest, sid_mlp, "children" if student.renormalised else "vocabulary"),
     }
+    if sid_mlp_pp is not None:
+        export_generative(plus_plus_beam(sid_mlp_pp, width), trie, item_codes, directory / "sid_mlp_pp.onnx")
+        graphs["sid_mlp_pp"] = entry("sid_mlp_pp", longest, sid_mlp_pp, graphs["sid_mlp"].normalisation)
+    return graphs
+
+
+def plus_plus_beam(network: SidMlpPlusPlus, width: int) -> SidMlpBeam:
+    """The beam search of SID-MLP++ as it is exported."""
+    return SidMlpBeam(FusedRoleEncoder(network.encoder), network.student, width)

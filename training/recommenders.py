@@ -1,4 +1,4 @@
-"""Trains the three recommenders: SASRec, TIGER, and SID-MLP from TIGER."""
+"""Trains the recommenders: SASRec, TIGER, and from TIGER its students SID-MLP and SID-MLP++."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,12 +13,20 @@ from torch import Tensor
 
 from models.networks.beam import TigerBeam
 from models.networks.sasrec import SASRec, SASRecConfig
-from models.networks.sid_mlp import SidMlp, SidMlpBeam, SidMlpConfig
+from models.networks.sid_mlp import (
+    Reader,
+    SidMlp,
+    SidMlpBeam,
+    SidMlpConfig,
+    SidMlpPlusPlus,
+    SidMlpPlusPlusConfig,
+)
 from models.networks.tiger import Tiger, TigerConfig
 from training.batches import PrefixExamples, sequence_batches
 from training.data.dataset import Dataset
 from training.distillation import Distillation, TeacherStates
 from training.loop import FitOptions, FitReport, Runtime, fit
+from training.role_distillation import StateMatching, explained_variance
 from training.validation import beam_validator, sample, sasrec_validator
 
 VALIDATION_BEAMS = 20
@@ -107,14 +115,71 @@ def distil_sid_mlp(
     examples = PrefixExamples.of(shop.sequences, teacher.config.max_history)
     states = TeacherStates.extract(teacher, examples, item_codes, shop.runtime, shop.console)
     distillation = Distillation(teacher, student, states)
+    report = _fit_student(shop, "sid_mlp", teacher.encoder, distillation, examples, item_codes, options)
+    teacher.cpu()
+    return student.cpu(), report
+
+
+def distil_sid_mlp_pp(
+    shop: Workshop,
+    teacher: Tiger,
+    codes: NDArray[np.int64],
+    config: SidMlpPlusPlusConfig,
+    fit_encoder: FitOptions,
+    fit_student: FitOptions,
+) -> tuple[SidMlpPlusPlus, tuple[FitReport, FitReport]]:
+    """SID-MLP++ from a trained TIGER, in the paper's two stages.
+
+    First the role-wise encoder learns the states of the teacher's; then it is frozen, and a SID-MLP learns the
+    teacher's logits from its states. The reports are of these two stages.
+    """
+    device = shop.runtime.device
+    torch.manual_seed(shop.runtime.seed)
+    teacher = teacher.to(device).eval()
+    network = SidMlpPlusPlus(teacher.config, config).to(device)
+    encoder = network.encoder
+    encoder.embedding.load_state_dict(teacher.encoder.embedding.state_dict())
+    item_codes = torch.from_numpy(codes).to(device)
+    examples = PrefixExamples.of(shop.sequences, teacher.config.max_history)
+    states = TeacherStates.extract(teacher, examples, item_codes, shop.runtime, shop.console)
+    instances = sample(shop.dataset.instances("valid"), shop.runtime.seed)
+    encoder_report = fit(
+        "sid_mlp_pp_encoder",
+        encoder,
+        fit_encoder,
+        shop.runtime,
+        epoch_batches=lambda random: examples.epoch(fit_encoder.batch_size, random),
+        loss=StateMatching(encoder, states, examples, item_codes).loss,
+        validate=explained_variance(encoder, teacher, item_codes, instances),
+        directory=shop.directory,
+        console=shop.console,
+        metric="R²",
+    )
+    states = states.read_by(encoder, examples, item_codes, shop.runtime, shop.console)
+    distillation = Distillation(teacher, network.student, states)
+    report = _fit_student(shop, "sid_mlp_pp", encoder, distillation, examples, item_codes, fit_student)
+    teacher.cpu()
+    return network.cpu(), (encoder_report, report)
+
+
+def _fit_student(
+    shop: Workshop,
+    name: str,
+    encoder: Reader,
+    distillation: Distillation,
+    examples: PrefixExamples,
+    item_codes: Tensor,
+    options: FitOptions,
+) -> FitReport:
+    """Train the student of `distillation`, whose states are those of `encoder`."""
+    student, instances = distillation.student, sample(shop.dataset.instances("valid"), shop.runtime.seed)
 
     def validate() -> float:
-        search = SidMlpBeam(teacher.encoder, student, VALIDATION_BEAMS).eval()
-        return beam_validator(search, teacher.config.max_history, item_codes, instances)()
+        search = SidMlpBeam(encoder, student, VALIDATION_BEAMS).eval()
+        return beam_validator(search, examples.longest, item_codes, instances)()
 
-    instances = sample(shop.dataset.instances("valid"), shop.runtime.seed)
-    report = fit(
-        "sid_mlp",
+    return fit(
+        name,
         student,
         options,
         shop.runtime,
@@ -124,5 +189,3 @@ def distil_sid_mlp(
         directory=shop.directory,
         console=shop.console,
     )
-    teacher.cpu()
-    return student.cpu(), report

@@ -3,12 +3,19 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from models.bundle import GENERATIVE
 from models.categories import GROUPS
 from models.ensemble import EnsembleParameters, Method
 from training.evaluate import ProtocolResults, Results, Row, ensemble_row
 from training.metrics import Estimate
 
-_MODELS = {"popularity": "Popularity", "sasrec": "SASRec", "tiger": "TIGER", "sid_mlp": "SID-MLP"}
+_MODELS = {
+    "popularity": "Popularity",
+    "sasrec": "SASRec",
+    "tiger": "TIGER",
+    "sid_mlp": "SID-MLP",
+    "sid_mlp_pp": "SID-MLP++",
+}
 _METHODS: Mapping[Method, str] = {
     "fixed": "fixed weight",
     "msp": "weight by msp",
@@ -18,7 +25,7 @@ _METHODS: Mapping[Method, str] = {
 }
 LABELS = _MODELS | {
     ensemble_row(method, name): f"SASRec + {_MODELS[name]}, {label}"
-    for name in ("tiger", "sid_mlp")
+    for name in GENERATIVE
     for method, label in _METHODS.items()
 }
 

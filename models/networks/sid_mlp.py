@@ -6,6 +6,7 @@ then sees that context and the frozen embeddings of the codes before it. Nothing
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 import torch
 import torch.nn.functional as F
@@ -14,13 +15,16 @@ from torch import Tensor, nn
 from models.networks.beam import Beams, Level, items_of, search
 from models.networks.dropout import dropout
 from models.networks.fused import FusedEncoder
+from models.networks.role_encoder import FusedRoleEncoder, RoleEncoder, RoleEncoderConfig
 from models.networks.stack import stack
 from models.networks.tiger import Encoder, TigerConfig
+
+Reader = Encoder | FusedEncoder | RoleEncoder | FusedRoleEncoder  # of a history: the teacher's, or SID-MLP++'s own
 
 
 @dataclass(frozen=True)
 class SidMlpConfig:
-    """Sizes of the student; the encoder is the teacher's."""
+    """Sizes of the student's context capture and heads."""
 
     heads: int = 4
     head_size: int = 96
@@ -120,12 +124,27 @@ class SidMlp(nn.Module):
         return torch.stack(logits, dim=1)
 
 
+@dataclass(frozen=True)
+class SidMlpPlusPlusConfig:
+    """Sizes of both halves."""
+
+    encoder: RoleEncoderConfig
+    student: SidMlpConfig
+
+
+class SidMlpPlusPlus(nn.Module):
+    """SID-MLP++: a role-wise encoder in place of the teacher's, and a SID-MLP that learned from its states."""
+
+    def __init__(self, teacher: TigerConfig, config: SidMlpPlusPlusConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder, self.student = RoleEncoder(teacher, config.encoder), SidMlp(teacher, config.student)
+
+
 class SidMlpBeam(nn.Module):
     """SID-MLP's beam search as one graph, with the code shares of the first layers precomputed as tables."""
 
-    def __init__(
-        self, encoder: Encoder | FusedEncoder, student: SidMlp, width: int, *, renormalised: bool = True
-    ) -> None:
+    def __init__(self, encoder: Reader, student: SidMlp, width: int, *, renormalised: bool = True) -> None:
         super().__init__()
         self.encoder, self.student = encoder, student
         self.width, self.renormalised = width, renormalised
@@ -147,8 +166,11 @@ class SidMlpBeam(nn.Module):
                 trail[:] = [codes.gather(1, beams.parents) for codes in trail] + [beams.codes]
             head = self.student.heads[t]
             first = head.of_context(context).unsqueeze(1)  # B, 1, hidden
-            for position, codes in enumerate(trail):
-                first = first + self.get_buffer(f"table_{t}_{position}")[codes]
+            if trail:
+                # The context comes last: a sum of two equal shapes before the norm would make ONNX Runtime fuse both
+                # into SkipLayerNormalization, which takes ten times as long on a CPU.
+                rows = [self.get_buffer(f"table_{t}_{position}")[codes] for position, codes in enumerate(trail)]
+                first = reduce(torch.add, rows) + first
             return torch.log_softmax(head.finish(first).float(), dim=-1)
 
         beams = search(step, history, levels, self.width, renormalised=self.renormalised)

@@ -10,6 +10,7 @@ import pytest
 from models.errors import BundleError
 from service.engine import Engine, Query
 from service.settings import Settings
+from service.variants import VARIANTS
 from tests.service.servers import altered
 
 
@@ -50,6 +51,17 @@ def test_a_bundle_that_breaks_its_promises_is_refused(
 ) -> None:
     with pytest.raises(BundleError, match=message):
         Engine.load(altered(bundle_path, tmp_path / "bundle", edit), Settings())
+
+
+def test_a_bundle_with_a_sid_mlp_pp_serves_its_variants(plus_plus_path: Path) -> None:
+    engine = Engine.load(plus_plus_path, Settings(experiment_weights={"ensemble_sid_mlp_pp": 1.0}))
+    assert tuple(engine.variants) == VARIANTS
+    query = Query([2, 3, 4], engine.filters.get(None).without([2, 3, 4]))
+    (answer,) = engine.run("sid_mlp_pp", [query])
+    assert (
+        answer.items.tolist()
+        == engine.graphs.generate("sid_mlp_pp", [query.history], query.open.items[None]).items.tolist()
+    )
 
 
 def test_a_bundle_may_lack_graphs_that_no_variant_in_use_needs(bundle_path: Path, tmp_path: Path) -> None:

@@ -45,7 +45,12 @@ def check(response: httpx2.Response, status: int, slug: str) -> dict[str, Any]:
         ({"user_id": ""}, "body.user_id"),
         ({"user_id": "x" * 257}, "body.user_id: String should have at most 256 characters"),
         ({"user_id": 7}, "body.user_id"),
-        ({"variant": "gpt"}, "body.variant: Input should be 'tiger', 'sid_mlp', 'sasrec'"),
+        ({"variant": "gpt"}, "body.variant: Input should be 'tiger', 'sid_mlp', 'sid_mlp_pp', 'sasrec'"),
+        (
+            {"variant": "sid_mlp_pp"},
+            "variant must be one that tiny@1 has the graphs for, ['tiger', 'sid_mlp', 'sasrec'",
+        ),
+        ({"variant": "ensemble_sid_mlp_pp"}, "got 'ensemble_sid_mlp_pp'"),
         ({"unknown_items": "maybe"}, "body.unknown_items"),
         ({"exclude_seen": 1}, "body.exclude_seen"),
         ({"deadline_ms": 0}, "body.deadline_ms"),

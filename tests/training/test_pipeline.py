@@ -38,7 +38,7 @@ from training.tokenizer import ResidualKMeans
 
 ROOT = Path(__file__).parents[2]
 TANDEM = "import training.cli, typer; app = typer.Typer(); training.cli.register(app); app()"
-NETWORKS = ("sasrec", "tiger", "sid_mlp")
+NETWORKS = ("sasrec", "tiger", "sid_mlp", "sid_mlp_pp")
 Fingerprints = dict[str, tuple[int, str]]
 PATIENCE = 600  # seconds until the first TIGER checkpoint
 
@@ -154,7 +154,7 @@ def test_the_manifest_tells_what_the_bundle_is(bundle: Bundle, dataset: Dataset)
     assert (manifest.levels, manifest.codebook_size) == (3, 64)
     assert set(manifest.graphs) == set(NETWORKS)
     assert {entry.width for entry in manifest.graphs.values()} == {20}
-    for name in ("tiger", "sid_mlp"):
+    for name in NETWORKS[1:]:
         parameters = manifest.ensembles[name]
         assert list(parameters.validation) == list(METHODS)
         assert parameters.validation[parameters.method] == max(parameters.validation.values())
@@ -164,6 +164,8 @@ def test_the_manifest_tells_what_the_bundle_is(bundle: Bundle, dataset: Dataset)
     assert configuration["data"]["rows"] == sum(map(len, dataset.sequences))
     assert configuration["tokenizer"]["items"] == dataset.num_items
     assert configuration["networks"]["tiger"]["d_model"] == 16
+    assert configuration["networks"]["sid_mlp_pp"]["encoder"]["hidden"] == 32
+    assert set(configuration["runs"]) == {*NETWORKS, "sid_mlp_pp_encoder"}
     assert configuration["minutes"] >= 0
     for protocol in "AB":
         rows = manifest.metrics["test"]["protocols"][protocol]["rows"]

@@ -5,10 +5,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from models.bundle import Bundle
+from models.ensemble import EnsembleParameters
 from models.errors import BundleError
 from models.graphs import Graphs
+from models.histories import pad
+from models.networks.sid_mlp import SidMlpBeam, SidMlpPlusPlus
+from training.export import level_tensors
 from training.publish import export_again, write_manifest
 
 HISTORIES = [[1, 2, 3], [60], [9, 8]]
@@ -32,6 +37,31 @@ def test_graphs_are_written_again_from_the_checkpoints(copy: Path, bundle: Bundl
         answer, expected = Graphs(again).generate(name, HISTORIES), graphs.generate(name, HISTORIES)
         np.testing.assert_array_equal(answer.items, expected.items)
         np.testing.assert_allclose(answer.scores, expected.scores, rtol=0, atol=1e-6)
+
+
+def test_a_sid_mlp_pp_that_is_put_beside_the_others_becomes_a_graph(
+    plus_plus_path: Path, plus_plus: SidMlpPlusPlus, bundle: Bundle
+) -> None:
+    found = Bundle.open(plus_plus_path)
+    assert list(found.manifest.graphs) == ["sasrec", "tiger", "sid_mlp", "sid_mlp_pp"]
+    assert found.manifest.ensembles == {
+        **bundle.manifest.ensembles,
+        "sid_mlp_pp": EnsembleParameters(method="fixed"),
+    }
+    trained = sum(p.numel() for p in plus_plus.parameters()) - plus_plus.encoder.embedding.weight.numel()
+    assert found.manifest.graphs["sid_mlp_pp"].parameters == trained
+    beam = SidMlpBeam(plus_plus.encoder, plus_plus.student, found.manifest.graphs["tiger"].width).eval()
+    allowed = np.random.default_rng(0).random((len(HISTORIES), found.catalogue.size + 1)) < 0.5
+    with torch.no_grad():
+        items, scores = beam(
+            torch.from_numpy(pad(HISTORIES, 20)),
+            torch.from_numpy(found.catalogue.codes),
+            torch.from_numpy(found.trie.leaf_item),
+            level_tensors(found.trie, allowed),
+        )
+    answer = Graphs(found).generate("sid_mlp_pp", HISTORIES, allowed)
+    np.testing.assert_array_equal(answer.items, items)
+    np.testing.assert_allclose(answer.scores, scores, rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("damage", ["missing", "other"])

@@ -21,7 +21,7 @@ from training.report.slices import Slice
 from training.report.strengths import Strengths
 from training.table import LABELS
 
-COLOURS = {"sasrec": "#0072B2", "tiger": "#D55E00", "sid_mlp": "#009E73"}
+COLOURS = {"sasrec": "#0072B2", "tiger": "#D55E00", "sid_mlp": "#009E73", "sid_mlp_pp": "#E69F00"}
 OTHER = "#999999"
 _STYLE: dict[Any, Any] = {
     "font.size": 11,
