@@ -145,9 +145,7 @@ class TigerBeam(nn.Module):
     `prefix_allowed_tokens_fn` and `length_penalty=0`. `widths` make the answer approximate (see `search`).
     """
 
-    def __init__(
-        self, tiger: Tiger, width: int, *, renormalised: bool = False, widths: Sequence[int] = ()
-    ) -> None:
+    def __init__(self, tiger: Tiger, width: int, *, renormalised: bool = False, widths: Sequence[int] = ()) -> None:
         super().__init__()
         self.tiger, self.width, self.renormalised, self.widths = tiger, width, renormalised, tuple(widths)
 

@@ -123,9 +123,7 @@ class FusedTigerBeam(nn.Module):
 
     norm: Tensor
 
-    def __init__(
-        self, tiger: Tiger, width: int, *, renormalised: bool = False, widths: Sequence[int] = ()
-    ) -> None:
+    def __init__(self, tiger: Tiger, width: int, *, renormalised: bool = False, widths: Sequence[int] = ()) -> None:
         super().__init__()
         self.tiger, self.width, self.renormalised, self.widths = tiger, width, renormalised, tuple(widths)
         self.encoder = FusedEncoder(tiger.encoder)

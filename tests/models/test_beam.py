@@ -211,7 +211,9 @@ def slow_beam(tiger: Tiger, parts: Parts, history: Tensor, widths: Sequence[int]
     return answers
 
 
-@pytest.mark.parametrize(("width", "kept"), [(5, (5, 5, 5)), (20, (CODEBOOK, 20, 20)), (ITEMS, (CODEBOOK, ITEMS, ITEMS))])
+@pytest.mark.parametrize(
+    ("width", "kept"), [(5, (5, 5, 5)), (20, (CODEBOOK, 20, 20)), (ITEMS, (CODEBOOK, ITEMS, ITEMS))]
+)
 def test_a_level_keeps_no_more_beams_than_there_are_prefixes(parts: Parts, width: int, kept: tuple[int, ...]) -> None:
     seen: list[int] = []
 
@@ -219,7 +221,9 @@ def test_a_level_keeps_no_more_beams_than_there_are_prefixes(parts: Parts, width
         seen.append(beams.nodes.shape[1])
         return torch.zeros(1, beams.nodes.shape[1], CODEBOOK)
 
-    found = run_levels(step, HISTORIES[:1], level_tensors(catalogue(parts)[0], everything(1)), width, renormalised=False)
+    found = run_levels(
+        step, HISTORIES[:1], level_tensors(catalogue(parts)[0], everything(1)), width, renormalised=False
+    )
     assert (*seen[1:], found.nodes.shape[1]) == kept
 
 
