@@ -83,6 +83,11 @@ class ConstrainedGenerate:
                 children.setdefault(item[:depth], set()).add(item[depth])
         self._children = {prefix: sorted(codes) for prefix, codes in children.items()}
 
+    def to(self, device: str) -> None:
+        """Move the model; histories come on the same device then, and items and scores go back to the CPU."""
+        self.model.to(device)
+        self.item_codes = self.item_codes.to(device)
+
     def __call__(self, history: Tensor, beams: int) -> tuple[Tensor, Tensor]:
         """Items and scores [B, beams] of histories [B, L]."""
         levels = self.tiger.config.levels
@@ -100,5 +105,5 @@ class ConstrainedGenerate:
             return_dict_in_generate=True,
             output_scores=True,
         )
-        items = torch.tensor([self._item_of[tuple(sequence[1:].tolist())] for sequence in output.sequences])
-        return items.view(-1, beams), output.sequences_scores.view(-1, beams)
+        items = torch.tensor([self._item_of[tuple(sequence[1:])] for sequence in output.sequences.tolist()])
+        return items.view(-1, beams), output.sequences_scores.view(-1, beams).cpu()

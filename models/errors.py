@@ -3,6 +3,7 @@
 * TandemError
   x DataError        a data set that cannot be read or is not usable
   x BundleError      a bundle that is incomplete, corrupt or of another schema
+  x DeviceError      a GPU was asked for that is not there
   x TrainingError    a training run that cannot go on as configured
   x RequestError     a request that breaks a rule; the service maps it to a 4xx
 
@@ -20,6 +21,10 @@ class DataError(TandemError):
 
 class BundleError(TandemError):
     """A bundle is incomplete, corrupt, or of a schema this version does not read."""
+
+
+class DeviceError(TandemError):
+    """A GPU was asked for, and none works."""
 
 
 class TrainingError(TandemError):

@@ -1,30 +1,26 @@
 """Runs the ONNX graphs of a bundle; evaluation and service call the very same code.
 
-Every graph is one `session.run`: encoder, all decode steps, trie, masks and top-k inside. A session may be shared by
-threads; with `threads=1` each call uses one core (see docs/LOG.md for why that is the default).
+Every graph is one call: encoder, all decode steps, trie, masks and top-k inside. `models.sessions` chooses the device;
+with one thread a session, each call on a CPU uses one core (see docs/LOG.md for why that is the default).
 """
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import onnxruntime as ort
 from numpy.typing import NDArray
 
 from models.bundle import Bundle
-from models.errors import BundleError, TandemError
 from models.histories import History, pad
 from models.indicators import Ranked
-
-try:
-    import onnxruntime as ort
-except ImportError as error:  # pragma: no cover - exercised by the installation test
-    raise TandemError(
-        "ONNX Runtime is missing: pip install 'tandem-recommender[cpu]', or [gpu] on a machine with an NVIDIA driver"
-    ) from error
+from models.replay import HISTORY, Buckets, Replay, Tables
+from models.sessions import Execution, open_graph
+from models.sessions import open_session as open_session
 
 Allowed = NDArray[np.bool_]
-NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
+SASREC = "sasrec"
+DEFAULT = Execution()
 
 
 class Generated(NamedTuple):
@@ -39,53 +35,48 @@ class Generated(NamedTuple):
     scores: NDArray[np.float32]
 
 
-def providers() -> list[str]:
-    """Execution providers to ask for; the wheel's own list names CUDA even where no GPU is."""
-    if "CUDAExecutionProvider" in ort.get_available_providers() and NVIDIA_DRIVER.exists():
-        return ["CUDAExecutionProvider", "CPUExecutionProvider"]
-    return ["CPUExecutionProvider"]
-
-
-def open_session(path: Path, threads: int) -> Any:
-    """An inference session with `threads` intra-op threads that do not spin while they wait.
-
-    Raises:
-        BundleError: ONNX Runtime cannot load the graph.
-    """
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    try:
-        return ort.InferenceSession(path, options, providers=providers())
-    except Exception as error:  # ONNX Runtime raises many types that share no base but Exception
-        raise BundleError(f"{path} must be a graph that ONNX Runtime {ort.__version__} loads: {error}") from error
-
-
 class Graphs:
     """All graphs of one bundle, ready to run."""
 
-    def __init__(self, bundle: Bundle, threads: int = 1) -> None:
+    def __init__(self, bundle: Bundle, execution: Execution = DEFAULT) -> None:
         self.bundle = bundle
         self.entries = bundle.manifest.graphs
-        self._sessions = {name: open_session(bundle.path / entry.file, threads) for name, entry in self.entries.items()}
-        self._tables: Mapping[str, NDArray[np.generic]] = {
-            "item_codes": bundle.catalogue.codes,
-            **bundle.trie.tables(),
+        self.opened = {
+            name: open_graph(bundle.path / entry.file, execution, record=name in execution.replay)
+            for name, entry in self.entries.items()
         }
+        fixed = {"item_codes": bundle.catalogue.codes, **bundle.trie.tables()}
+        # Held once on each device in use, for all graphs.
+        self._tables: dict[str, Tables] = {
+            device: {name: ort.OrtValue.ortvalue_from_numpy(table, device) for name, table in fixed.items()}
+            for device in {opened.device for opened in self.opened.values()}
+        }
+        self._replays = {
+            name: Replay(
+                opened.session,
+                opened.device,
+                self.tables(name),
+                Buckets.up_to(execution.replay[name], self.entries[name].max_history),
+            )
+            for name, opened in self.opened.items()
+            if opened.records
+        }
+
+    def tables(self, name: str) -> Tables:
+        """The inputs of a graph that are the same for all requests: the catalogue and its trie."""
+        return {} if name == SASREC else self._tables[self.opened[name].device]
 
     def provider(self, name: str) -> str:
         """The execution provider that really runs a graph."""
-        return str(self._sessions[name].get_providers()[0])
+        return self.opened[name].provider
 
     def rank(self, histories: Sequence[History], allowed: Allowed | None = None) -> Ranked:
         """SASRec's best items for each history, among `allowed` [B, N + 1] (None: all items)."""
         feeds = {
-            "history": pad(histories, self.entries["sasrec"].max_history),
+            HISTORY: pad(histories, self.entries[SASREC].max_history),
             "allowed": self._allowed(len(histories), allowed),
         }
-        return Ranked(*self._sessions["sasrec"].run(Ranked._fields, feeds))
+        return Ranked(*self._run(SASREC, Ranked._fields, feeds))
 
     def generate(self, name: str, histories: Sequence[History], allowed: Allowed | None = None) -> Generated:
         """The beam search of graph `name` for each history, among `allowed` [B, N + 1] (None: all items)."""
@@ -94,11 +85,17 @@ class Graphs:
     def search(self, name: str, histories: Sequence[History], masks: Sequence[Allowed]) -> Generated:
         """As `generate`, for masks [B, nodes] of the nodes of level 1..D (`models.masks`)."""
         feeds = {
-            "history": pad(histories, self.entries[name].max_history),
-            **self._tables,
+            HISTORY: pad(histories, self.entries[name].max_history),
             **{f"allowed_{level}": mask for level, mask in enumerate(masks)},
         }
-        return Generated(*self._sessions[name].run(Generated._fields, feeds))
+        return Generated(*self._run(name, Generated._fields, feeds))
+
+    def _run(self, name: str, outputs: Sequence[str], feeds: Mapping[str, NDArray[Any]]) -> Sequence[NDArray[Any]]:
+        replay = self._replays.get(name)
+        if replay is not None:
+            return replay.run(outputs, feeds)
+        found: Sequence[NDArray[Any]] = self.opened[name].session.run(outputs, {**feeds, **self.tables(name)})
+        return found
 
     def _allowed(self, batch: int, allowed: Allowed | None) -> Allowed:
         return np.ones((batch, self.bundle.catalogue.size + 1), dtype=np.bool_) if allowed is None else allowed

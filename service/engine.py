@@ -15,12 +15,20 @@ from models.errors import BundleError
 from models.graphs import Generated, Graphs
 from models.indicators import Ranked
 from models.masks import Filters, Open
+from models.replay import Buckets
+from models.sessions import Execution
 from service.batcher import Batcher, Slots
 from service.metrics import Metrics
 from service.settings import Settings
 from service.variants import SASREC, available
 
 Answer = TypeVar("Answer")
+
+
+def execution(settings: Settings) -> Execution:
+    """How the settings have graphs run."""
+    replay = settings.graph_batch if settings.cuda_graphs else {}
+    return Execution(settings.device, settings.intra_op_threads, settings.gpu_memory_mb, replay)
 
 
 class Query(NamedTuple):
@@ -47,7 +55,7 @@ class Engine:
             BundleError: the bundle is not fit to serve; the message says why.
         """
         bundle = Bundle.open(path)
-        engine = cls(bundle, Graphs(bundle, settings.intra_op_threads), settings.filter_cache_mb << 20)
+        engine = cls(bundle, Graphs(bundle, execution(settings)), settings.filter_cache_mb << 20)
         engine._check_experiment(settings)
         for name in engine.graphs.entries:
             engine.test(name)
@@ -90,12 +98,10 @@ class Engine:
             raise BundleError(f"graph {name} of {self.bundle.path} fails its self-test: {fault}. Export it again.")
 
     def warm(self, name: str, largest_batch: int) -> None:
-        """Run every power of two up to the largest batch, and that one, with a short and with a full history."""
-        longest = self.graphs.entries[name].max_history
+        """Run every bucket of batch sizes and lengths; on a GPU, this is when the CUDA graphs are recorded."""
         everything = self.filters.get(None).without([])
-        for batch in sorted({*(1 << power for power in range(largest_batch.bit_length())), largest_batch}):
-            for length in (1, longest):
-                self.run(name, [Query([1] * length, everything)] * batch)
+        for batch, length in Buckets.up_to(largest_batch, self.graphs.entries[name].max_history):
+            self.run(name, [Query([1] * length, everything)] * batch)
 
     def _check_experiment(self, settings: Settings) -> None:
         missing = [name for name, share in settings.experiment_weights.items() if share and name not in self.variants]

@@ -114,6 +114,7 @@ class Runtime:
         url = self._redis.url if self._redis else settings.redis_url
         link = self._link = RedisLink(url, settings.redis_connections, settings.redis_deadline_ms / 1e3, metrics)
         engine = await asyncio.to_thread(Engine.load, settings.bundle, settings)
+        self._say_what_runs(engine)
         lanes = self._lanes = Lanes(engine, settings, metrics)
         layout = Layout.of(engine.bundle)
         cache = TransitionCache(layout, link, metrics, settings.index_cache_items, settings.index_cache_seconds)
@@ -128,6 +129,16 @@ class Runtime:
         metrics.catalogue.set(manifest.items)
         metrics.load.set(time.perf_counter() - started)
         return recommender
+
+    def _say_what_runs(self, engine: Engine) -> None:
+        opened = engine.graphs.opened
+        _log.info(
+            "graphs opened",
+            providers={name: graph.provider for name, graph in opened.items()},
+            reason="; ".join(sorted({graph.reason for graph in opened.values()})),
+            workers=self.settings.workers,
+            threads=self.settings.intra_op_threads,
+        )
 
     def _embedded_redis(self) -> RedisServer | None:
         if self.settings.redis_url is not None:

@@ -8,11 +8,17 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from models.sessions import Device
 from service.variants import VARIANTS
 
 PREFIX = "TANDEM_"
 Weight = Annotated[float, Field(ge=0.0)]
 RedisUrl = Annotated[str, Field(pattern=r"^(rediss?(\+cluster)?|unix)://.")]
+
+
+def cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class Settings(BaseSettings):
@@ -31,12 +37,18 @@ class Settings(BaseSettings):
     shutdown_grace_s: PositiveInt = 10
     """How long requests in flight may finish after SIGTERM."""
 
-    workers: PositiveInt = Field(default_factory=lambda: os.cpu_count() or 1)
-    """Threads that run graphs; the default is one a core."""
+    device: Device = "auto"
+    """What runs the graphs: `auto` takes a GPU where one works, `cpu` leaves it alone, `cuda` insists on it."""
     intra_op_threads: PositiveInt = 1
     """Threads inside one graph call. Keep workers x intra_op_threads within the cores."""
+    workers: PositiveInt = Field(default_factory=lambda data: max(1, cores() // data.get("intra_op_threads", 1)))
+    """Threads that run graphs; the default is as many as keep every core busy."""
     graph_batch: dict[str, PositiveInt] = {"sasrec": 32, "tiger": 4, "sid_mlp": 8, "sid_mlp_pp": 8}
-    """Largest batch of each graph. Batching pays for SASRec on a CPU, hardly for TIGER."""
+    """Largest batch of each graph. On a CPU batching pays for SASRec, hardly for TIGER; on a GPU allow 32 to 256."""
+    gpu_memory_mb: PositiveInt = 4096
+    """Working memory that each graph may take on a GPU."""
+    cuda_graphs: bool = True
+    """Whether a GPU records its graphs at the start, to launch each as a whole; costs memory for each batch size."""
 
     queue_limit: PositiveInt = 256
     """Requests in flight; one more is answered with 429."""
@@ -118,7 +130,7 @@ def _line(text: str | None) -> str:
 
 def _default(name: str, value: Any) -> str:
     if name == "workers":  # differs from machine to machine
-        return "cores"
+        return "cores / intra_op_threads"
     if isinstance(value, dict):
         return json.dumps(value)
     return "unset" if value is None else str(value)

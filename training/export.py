@@ -3,6 +3,7 @@
 A catalogue of another size runs on the same generative graph; nothing of it is baked in but the number of levels.
 """
 
+import copy
 import logging
 import warnings
 from collections.abc import Sequence
@@ -40,6 +41,14 @@ class _Flat(nn.Module):
         """`tables` holds start, code, span and allowed of level 0, then of level 1, and so on."""
         levels = [Level(*tables[4 * t : 4 * t + 4]) for t in range(self.levels)]
         return self.search(history, item_codes, leaf_item, levels)  # type: ignore[no-any-return]
+
+
+def in_half(search: Search) -> Search:
+    """A copy that computes in float16, for a GPU; log-probabilities and scores stay float32.
+
+    Its scores differ from those of float32 in the third digit, so that items whose scores are nearly level may swap.
+    """
+    return copy.deepcopy(search).half()
 
 
 def level_tensors(trie: Trie, allowed: NDArray[np.bool_]) -> list[Level]:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.networks.tiger import Tiger, padding_bias
@@ -53,12 +54,21 @@ def root(batch: Tensor) -> Beams:
 
 def children(beams: Beams, level: Level) -> Candidates:
     """The children of every beam's node."""
-    first = level.start[beams.nodes].long()  # B, K
-    count = level.start[beams.nodes + 1].long() - first
+    first = look_up(level.start, beams.nodes).long()  # B, K
+    count = look_up(level.start, beams.nodes + 1).long() - first
     exists = level.span < count.unsqueeze(-1)  # B, K, W
     edges = torch.where(exists, first.unsqueeze(-1) + level.span, 0)
     usable = exists & level.allowed.gather(1, edges.flatten(1)).view_as(edges)
-    return Candidates(edges, level.code[edges].long(), exists, usable)
+    return Candidates(edges, look_up(level.code, edges).long(), exists, usable)
+
+
+def look_up(table: Tensor, index: Tensor) -> Tensor:
+    """`table[index]` for a table [n], as ONNX's `Gather`.
+
+    Indexing becomes `GatherND`, which ONNX Runtime has for int32 on a CPU only: on a GPU each one would cost two copies
+    between host and device, and rule out CUDA graphs.
+    """
+    return F.embedding(index, table.unsqueeze(-1)).squeeze(-1)
 
 
 def renormalise(log_probabilities: Tensor, candidates: Candidates) -> Tensor:
@@ -82,20 +92,39 @@ def select(beams: Beams, candidates: Candidates, log_probabilities: Tensor, widt
 
 def items_of(beams: Beams, leaf_item: Tensor) -> Tensor:
     """Item indexes [B, K] of finished beams, 0 for an empty slot."""
-    return torch.where(beams.scores == BLOCKED, 0, leaf_item[beams.nodes])
+    return torch.where(beams.scores == BLOCKED, 0, look_up(leaf_item, beams.nodes))
 
 
 def search(
-    step: Callable[[Beams, int], Tensor], batch: Tensor, levels: Sequence[Level], width: int, *, renormalised: bool
+    step: Callable[[Beams, int], Tensor],
+    batch: Tensor,
+    levels: Sequence[Level],
+    width: int,
+    *,
+    renormalised: bool,
+    widths: Sequence[int] = (),
 ) -> Beams:
-    """Run all levels; `step(beams, t)` gives log-probabilities [B, K, V] of the codes of level t."""
-    beams = root(batch)
+    """Run all levels; `step(beams, t)` gives log-probabilities [B, K, V] of the codes of level t.
+
+    A level keeps `width` beams, or as many as there are codes leading to it (V after the first level, V * V after the
+    second) where those are fewer: no prefix is lost. `widths` are what the levels before the last keep instead; what
+    they drop may lead to an item of the full beam, so that the answer is approximate.
+    """
+    last = len(levels) - 1
+    if widths and (len(widths) != last or min(widths) < 1):
+        raise ValueError(
+            f"widths must give each of the {last} levels before the last at least one beam, got {list(widths)}"
+        )
+    beams, prefixes = root(batch), 1
     for t, level in enumerate(levels):
         candidates = children(beams, level)
-        log_probabilities = step(beams, t).gather(2, candidates.codes)
+        log_probabilities = step(beams, t)
+        prefixes *= log_probabilities.shape[-1]
+        log_probabilities = log_probabilities.gather(2, candidates.codes)
         if renormalised:
             log_probabilities = renormalise(log_probabilities, candidates)
-        beams = select(beams, candidates, log_probabilities, width)
+        kept = width if t == last else min(widths[t] if widths else width, prefixes)
+        beams = select(beams, candidates, log_probabilities, kept)
     return beams
 
 
@@ -113,12 +142,12 @@ class TigerBeam(nn.Module):
     """TIGER's beam search as one graph.
 
     With `renormalised=False` the scores are those of Hugging Face `generate` with `num_beams=width`,
-    `prefix_allowed_tokens_fn` and `length_penalty=0`.
+    `prefix_allowed_tokens_fn` and `length_penalty=0`. `widths` make the answer approximate (see `search`).
     """
 
-    def __init__(self, tiger: Tiger, width: int, *, renormalised: bool = False) -> None:
+    def __init__(self, tiger: Tiger, width: int, *, renormalised: bool = False, widths: Sequence[int] = ()) -> None:
         super().__init__()
-        self.tiger, self.width, self.renormalised = tiger, width, renormalised
+        self.tiger, self.width, self.renormalised, self.widths = tiger, width, renormalised, tuple(widths)
 
     def forward(
         self, history: Tensor, item_codes: Tensor, leaf_item: Tensor, levels: Sequence[Level]
@@ -126,7 +155,7 @@ class TigerBeam(nn.Module):
         """Items int64 [B, width] and scores float32 [B, width], best first."""
         states, real = self.tiger.encoder(history, item_codes)
         steps = _TigerSteps(self.tiger, states, real)
-        beams = search(steps, history, levels, self.width, renormalised=self.renormalised)
+        beams = search(steps, history, levels, self.width, renormalised=self.renormalised, widths=self.widths)
         return items_of(beams, leaf_item), beams.scores
 
 

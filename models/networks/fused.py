@@ -109,7 +109,8 @@ class FusedEncoder(nn.Module):
         """States [B, T, d] and the mask of real tokens [B, T]."""
         tokens, real = self.encoder.tokens(history, item_codes)
         length = tokens.shape[1]
-        mask = self.position_bias[:, :, :length, :length] + padding_bias(real, self.position_bias)
+        padding = padding_bias(real, self.position_bias).to(self.position_bias.dtype)
+        mask = self.position_bias[:, :, :length, :length] + padding
         x = self.embedding(tokens)
         for layer, block in enumerate(self.blocks):
             attention = block.attention
@@ -122,9 +123,9 @@ class FusedTigerBeam(nn.Module):
 
     norm: Tensor
 
-    def __init__(self, tiger: Tiger, width: int, *, renormalised: bool = False) -> None:
+    def __init__(self, tiger: Tiger, width: int, *, renormalised: bool = False, widths: Sequence[int] = ()) -> None:
         super().__init__()
-        self.tiger, self.width, self.renormalised = tiger, width, renormalised
+        self.tiger, self.width, self.renormalised, self.widths = tiger, width, renormalised, tuple(widths)
         self.encoder = FusedEncoder(tiger.encoder)
         blocks = tiger.decoder.blocks
         self.own = stack(FusedAttention(block.attention) for block in blocks)
@@ -138,7 +139,7 @@ class FusedTigerBeam(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Items int64 [B, width] and scores float32 [B, width], best first."""
         steps = _Steps(self, *self.encoder(history, item_codes))
-        beams = search(steps, history, levels, self.width, renormalised=self.renormalised)
+        beams = search(steps, history, levels, self.width, renormalised=self.renormalised, widths=self.widths)
         return items_of(beams, leaf_item), beams.scores
 
 
@@ -149,7 +150,7 @@ class _Steps:
         self.module = module
         self.bias = module.tiger.decoder.position_bias(module.tiger.config.levels)  # heads, D, D
         self.history = [(cross.key(states), cross.value(states)) for cross in module.cross]
-        self.padding = padding_bias(real, states)
+        self.padding = padding_bias(real, states).to(states.dtype)
         self.paths: list[tuple[Tensor, Tensor]] = []  # of each block, both [B, K, levels so far * I]
 
     def __call__(self, beams: Beams, t: int) -> Tensor:

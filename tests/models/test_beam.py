@@ -1,5 +1,6 @@
 """The one-graph beam search against brute force, and TIGER against Hugging Face T5 with the same weights."""
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -9,7 +10,8 @@ from torch import Tensor, nn
 from transformers.modeling_outputs import BaseModelOutput
 
 from benchmarks.hugging_face import ConstrainedGenerate, as_hugging_face
-from models.networks.beam import Level, TigerBeam
+from models.networks.beam import Beams, Level, TigerBeam
+from models.networks.beam import search as run_levels
 from models.networks.fused import FusedEncoder, FusedTigerBeam
 from models.networks.sid_mlp import SidMlp, SidMlpBeam, SidMlpConfig
 from models.networks.tiger import Tiger, TigerConfig
@@ -185,3 +187,62 @@ def test_rearranged_weights_change_nothing(two_layers: Parts, width: int) -> Non
         expected, expected_scores = search(plain, two_layers, HISTORIES, allowed)
         assert torch.equal(items, expected)
         torch.testing.assert_close(scores, expected_scores, rtol=0, atol=1e-4)
+
+
+def slow_beam(tiger: Tiger, parts: Parts, history: Tensor, widths: Sequence[int]) -> list[list[int]]:
+    """Items of a beam search over dictionaries of prefixes, whose level t keeps the best `widths[t]`."""
+    _, item_codes = catalogue(parts)
+    item_of = {tuple(codes): item for item, codes in enumerate(item_codes.tolist()) if item}
+    answers = []
+    with torch.no_grad():
+        for row in history:
+            beams: dict[tuple[int, ...], float] = {(): 0.0}
+            states, real = tiger.encoder(row[None], item_codes)
+            for level, width in enumerate(widths):
+                reached: dict[tuple[int, ...], float] = {}
+                for prefix, score in beams.items():
+                    codes = torch.tensor([prefix], dtype=torch.int64)
+                    logits = torch.log_softmax(tiger.decode(codes, states, real)[0, -1], -1)
+                    shares = tiger.level_of(logits, level)
+                    for child in {codes[: level + 1] for codes in item_of if codes[:level] == prefix}:
+                        reached[child] = score + shares[child[-1]].item()
+                beams = dict(sorted(reached.items(), key=lambda pair: -pair[1])[:width])
+            answers.append([item_of[prefix] for prefix in beams])
+    return answers
+
+
+@pytest.mark.parametrize(
+    ("width", "kept"), [(5, (5, 5, 5)), (20, (CODEBOOK, 20, 20)), (ITEMS, (CODEBOOK, ITEMS, ITEMS))]
+)
+def test_a_level_keeps_no_more_beams_than_there_are_prefixes(parts: Parts, width: int, kept: tuple[int, ...]) -> None:
+    seen: list[int] = []
+
+    def step(beams: Beams, t: int) -> Tensor:
+        seen.append(beams.nodes.shape[1])
+        return torch.zeros(1, beams.nodes.shape[1], CODEBOOK)
+
+    found = run_levels(
+        step, HISTORIES[:1], level_tensors(catalogue(parts)[0], everything(1)), width, renormalised=False
+    )
+    assert (*seen[1:], found.nodes.shape[1]) == kept
+
+
+@pytest.mark.parametrize("width", [3, CODEBOOK + 2, 20])
+def test_bounded_levels_lose_nothing(parts: Parts, width: int) -> None:
+    items, _ = search(TigerBeam(parts.tiger, width), parts, HISTORIES, everything(4))
+    assert items.tolist() == slow_beam(parts.tiger, parts, HISTORIES, [width] * LEVELS)
+
+
+@pytest.mark.parametrize("widths", [(2, 3), (8, 2), (1, 6)])
+def test_narrow_levels_keep_what_they_say(two_layers: Parts, widths: tuple[int, int]) -> None:
+    for module in (TigerBeam(two_layers.tiger, 4, widths=widths), FusedTigerBeam(two_layers.tiger, 4, widths=widths)):
+        items, scores = search(module, two_layers, HISTORIES, everything(4))
+        expected = slow_beam(two_layers.tiger, two_layers, HISTORIES, (*widths, 4))
+        assert [[item for item in row if item] for row in items.tolist()] == expected
+        assert torch.equal(items == 0, scores.isneginf())
+
+
+@pytest.mark.parametrize("widths", [(3,), (3, 0), (3, 3, 3)])
+def test_widths_are_those_of_the_levels_before_the_last(parts: Parts, widths: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="each of the 2 levels before the last at least one beam, got"):
+        search(TigerBeam(parts.tiger, 4, widths=widths), parts, HISTORIES, everything(4))

@@ -1,8 +1,10 @@
 """Every ONNX graph of a bundle against the PyTorch network it was exported from."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 
@@ -11,11 +13,13 @@ from models.bundle import Bundle
 from models.graphs import Graphs
 from models.histories import allow_all_but, pad
 from models.networks.beam import TigerBeam
+from models.networks.fused import FusedEncoder, FusedTigerBeam
 from models.networks.sid_mlp import SidMlpBeam
 from models.networks.topk import SASRecTopK
+from models.sessions import open_session
 from models.trie import Trie
 from tests.bundles import ITEMS, WIDTH
-from training.export import level_tensors
+from training.export import Search, export_generative, in_half, level_tensors
 from training.publish import Parts
 
 BATCHES: list[list[list[int]]] = [
@@ -106,3 +110,35 @@ def test_another_catalogue_runs_on_the_same_graph(graphs: Graphs, bundle: Bundle
     found = answer.items[answer.items > 0]
     assert len(found) == WIDTH
     assert found.max() <= ITEMS // 2
+
+
+@pytest.mark.parametrize("name", ["tiger", "sid_mlp"])
+def test_int32_tables_are_not_read_by_an_operator_that_gpus_lack(bundle: Bundle, name: str) -> None:
+    """The CUDA provider has `GatherND` for int64 and floats only (docs/OperatorKernels.md of ONNX Runtime)."""
+    graph = onnx.shape_inference.infer_shapes(onnx.load(bundle.path / f"{name}.onnx")).graph
+    types = {value.name: value.type.tensor_type.elem_type for value in (*graph.input, *graph.value_info)}
+    readers = {node.op_type for node in graph.node if types.get(node.input[0]) == onnx.TensorProto.INT32}
+    assert "Gather" in readers
+    assert "GatherND" not in readers
+
+
+@pytest.mark.parametrize("name", ["tiger", "sid_mlp"])
+def test_float16_answers_nearly_as_float32(graphs: Graphs, parts: Parts, tmp_path: Path, name: str) -> None:
+    search: Search = {
+        "tiger": FusedTigerBeam(parts.tiger, WIDTH),
+        "sid_mlp": SidMlpBeam(FusedEncoder(parts.tiger.encoder), parts.student, WIDTH),
+    }[name].eval()
+    codes = torch.from_numpy(parts.catalogue.codes)
+    export_generative(in_half(search), graphs.bundle.trie, codes, tmp_path / "half.onnx")
+    weights = onnx.load(tmp_path / "half.onnx").graph.initializer
+    assert onnx.TensorProto.FLOAT16 in {weight.data_type for weight in weights}
+    assert next(search.parameters()).dtype == torch.float32
+    for histories in BATCHES:
+        exact = graphs.generate(name, histories)
+        masks = graphs.bundle.trie.node_masks(np.ones((len(histories), ITEMS + 1), dtype=np.bool_))
+        feeds = {"history": pad(histories, 20), **{f"allowed_{level}": mask for level, mask in enumerate(masks)}}
+        items, scores = open_session(tmp_path / "half.onnx").run(None, {**feeds, **graphs.tables(name)})
+        assert scores.dtype == np.float32
+        np.testing.assert_allclose(scores, exact.scores, rtol=0, atol=0.02)
+        for ours, theirs in zip(items, exact.items, strict=True):
+            assert len(set(ours.tolist()) & set(theirs.tolist())) >= WIDTH - 2
