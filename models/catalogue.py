@@ -66,7 +66,7 @@ class Catalogue:
             "index": pa.array(range(1, self.size + 1), pa.int32()),
             "item_id": pa.array(self.item_ids, pa.string()),
             **{name: self.table[name] for name in ATTRIBUTES if name in self.table.column_names},
-            "codes": pa.array(self.codes[1:].tolist(), pa.list_(pa.int32())),
+            "codes": _lists(self.codes[1:]),
         }
         pq.write_table(pa.table(columns), path, compression="zstd")
 
@@ -78,10 +78,19 @@ class Catalogue:
             BundleError: the indexes are not 1..N or the semantic ids differ in length.
         """
         table = pq.read_table(path)
-        if table["index"].to_pylist() != list(range(1, table.num_rows + 1)):
+        if not np.array_equal(table["index"], np.arange(1, table.num_rows + 1)):
             raise BundleError(f"{path} must list the indexes 1..{table.num_rows} in order; export the bundle again")
-        body = np.array(table["codes"].to_pylist(), dtype=np.int64)
-        if body.ndim != 2:
+        lists = table["codes"].combine_chunks()
+        values, lengths = lists.flatten(), np.diff(lists.offsets)
+        levels = int(lengths[0]) if len(lengths) else 0
+        if not levels or (lengths != levels).any() or values.null_count:
             raise BundleError(f"{path} must give every item a semantic id of one length; export the bundle again")
-        codes = np.concatenate([np.zeros((1, body.shape[1]), np.int64), body])
+        codes = np.zeros((table.num_rows + 1, levels), dtype=np.int64)
+        codes[1:] = values.to_numpy().reshape(-1, levels)
         return cls(table["item_id"].to_pylist(), codes, table)
+
+
+def _lists(codes: NDArray[np.int64]) -> pa.ListArray:
+    """The rows of `codes` [N, D] as lists of int32."""
+    offsets = np.arange(0, codes.size + 1, codes.shape[1], dtype=np.int32)
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(codes.ravel(), pa.int32()))

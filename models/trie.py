@@ -39,25 +39,25 @@ class Trie:
             BundleError: two items share all their codes.
         """
         body = codes[1:]
-        order = np.lexsort(body.T[::-1])
-        ordered = body[order]
-        # first_difference[i]: the first level at which sorted row i differs from row i - 1 (0 for the first row).
-        different = ordered[1:] != ordered[:-1]
-        if len(ordered) > 1 and not different.any(axis=1).all():
-            twin = int(np.flatnonzero(~different.any(axis=1))[0])
-            raise BundleError(
-                f"semantic ids must be unique, but items {order[twin] + 1} and {order[twin + 1] + 1} share "
-                f"{ordered[twin].tolist()}. Add a collision digit."
-            )
-        first_difference = np.r_[0, different.argmax(axis=1)]
+        order = _lexicographic(body)
         starts, edge_codes = [], []
-        parents_begin = np.array([0])  # rows at which the nodes of the level above begin
+        opens = np.zeros(len(order), dtype=np.bool_)  # the sorted rows at which a node of the level begins
+        opens[0] = True
+        begin = np.zeros(1, dtype=np.int64)
         for level in range(body.shape[1]):
-            begin = np.flatnonzero(first_difference <= level)
-            edge_codes.append(ordered[begin, level].astype(np.int32))
+            column = body[order, level]
+            opens[1:] |= column[1:] != column[:-1]
+            parents_begin, begin = begin, np.flatnonzero(opens)
+            edge_codes.append(column[begin].astype(np.int32))
             starts.append(np.r_[np.searchsorted(begin, parents_begin), len(begin)].astype(np.int32))
-            parents_begin = begin
-        return cls(tuple(starts), tuple(edge_codes), order.astype(np.int64) + 1)
+        if len(begin) < len(order):
+            twin = int(np.flatnonzero(~opens)[0])
+            first, second = sorted((order[twin - 1 : twin + 1] + 1).tolist())
+            raise BundleError(
+                f"semantic ids must be unique, but items {first} and {second} share {codes[first].tolist()}. "
+                "Add a collision digit."
+            )
+        return cls(tuple(starts), tuple(edge_codes), order + 1)
 
     @property
     def levels(self) -> int:
@@ -96,3 +96,15 @@ class Trie:
             # Every inner node has a child, so no segment of reduceat is empty.
             masks.append(np.logical_or.reduceat(masks[-1], self.start[level][:-1], axis=1))
         return masks[::-1]
+
+
+def _lexicographic(rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The order [n] that sorts rows [n, D] of numbers from 0; rows that are equal come in any order."""
+    bits = [int(column.max()).bit_length() for column in rows.T]
+    if sum(bits) > 64:
+        return np.lexsort(rows.T[::-1])
+    # One sort of whole rows packed into integers, instead of a sort for every level.
+    key = np.zeros(len(rows), dtype=np.uint64)
+    for column, width in zip(rows.T, bits, strict=True):
+        key = key << np.uint64(width) | column.astype(np.uint64)
+    return np.argsort(key)

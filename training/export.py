@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import torch
 from numpy.typing import NDArray
+from onnx import helper, numpy_helper
 from onnxscript.optimizer import optimize
 from torch import Tensor, nn
 from torch.export import Dim
@@ -21,7 +23,7 @@ from models.indicators import Ranked
 from models.networks.beam import Level, TigerBeam
 from models.networks.fused import FusedTigerBeam
 from models.networks.sid_mlp import SidMlpBeam
-from models.networks.topk import SASRecTopK
+from models.networks.topk import SASRecScan, SASRecTopK
 from models.trie import Trie
 
 OPSET = 23  # the first with Attention and RMSNormalization as single operators
@@ -81,7 +83,7 @@ def export_generative(search: Search, trie: Trie, item_codes: Tensor, path: Path
     program.save(path, external_data=False)
 
 
-def export_sasrec(network: SASRecTopK, path: Path) -> None:
+def export_sasrec(network: SASRecTopK | SASRecScan, path: Path) -> None:
     """Write SASRec's top-k as an ONNX graph."""
     batch = Dim("batch")
     items = network.network.config.items
@@ -90,7 +92,31 @@ def export_sasrec(network: SASRecTopK, path: Path) -> None:
     shapes = ({0: batch, 1: Dim("length", max=longest)}, {0: batch})
     # Its constants stay as they are: the item table serves the history and, transposed, the output.
     program = _export(network, arguments, ["history", "allowed"], shapes, Ranked._fields)
-    program.save(path, external_data=False)
+    if isinstance(network, SASRecScan):
+        onnx.save(_rounded(program.model_proto, network.table.numpy()), path)
+    else:
+        program.save(path, external_data=False)
+
+
+def _rounded(model: onnx.ModelProto, table: NDArray[np.float32]) -> onnx.ModelProto:
+    """The same graph with the product by `table` [d, N] over 8 bits an element and one scale a column."""
+    graph, size = model.graph, table.shape[0]
+    block = max(16, 1 << (size - 1).bit_length())  # MatMulNBits wants a power of two; a block holds a whole column
+    scale = np.maximum(np.abs(table).max(axis=0), np.finfo(np.float32).tiny) / 127
+    bytes_ = np.full((table.shape[1], 1, block), 128, dtype=np.uint8)  # 128 stands for 0
+    bytes_[:, 0, :size] = np.rint(table / scale).T + 128
+    names = {constant.name for constant in graph.initializer if [*constant.dims] == [*table.shape]}
+    (product,) = (node for node in graph.node if node.op_type == "MatMul" and node.input[1] in names)
+    (constant,) = (constant for constant in graph.initializer if constant.name == product.input[1])
+    graph.initializer.remove(constant)
+    graph.initializer.append(numpy_helper.from_array(bytes_, "scanned"))
+    graph.initializer.append(numpy_helper.from_array(scale.reshape(-1, 1), "scanned_scale"))
+    product.op_type, product.domain = "MatMulNBits", "com.microsoft"
+    product.input[1:] = ["scanned", "scanned_scale"]
+    attributes = {"K": size, "N": table.shape[1], "bits": 8, "block_size": block, "accuracy_level": 4}  # 4: in int8
+    product.attribute.extend(helper.make_attribute(name, value) for name, value in attributes.items())
+    model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    return model
 
 
 def _export(

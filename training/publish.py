@@ -33,7 +33,7 @@ from models.networks.role_encoder import FusedRoleEncoder
 from models.networks.sasrec import SASRec
 from models.networks.sid_mlp import SidMlp, SidMlpBeam, SidMlpPlusPlus
 from models.networks.tiger import Tiger
-from models.networks.topk import SASRecTopK
+from models.networks.topk import top_k
 from models.transitions import TransitionIndex
 from models.trie import Trie
 from training.checkpoints import Networks, load_networks, save_networks
@@ -157,7 +157,7 @@ def _export(networks: Networks, codes: NDArray[np.int64], width: int, directory:
     trie, item_codes = Trie.build(codes), torch.from_numpy(codes)
     beams = FusedTigerBeam(tiger, width)
     student = SidMlpBeam(FusedEncoder(tiger.encoder), sid_mlp, width)
-    export_sasrec(SASRecTopK(sasrec, width), directory / "sasrec.onnx")
+    export_sasrec(top_k(sasrec, width), directory / "sasrec.onnx")
     export_generative(beams, trie, item_codes, directory / "tiger.onnx")
     export_generative(student, trie, item_codes, directory / "sid_mlp.onnx")
 

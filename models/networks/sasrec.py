@@ -78,12 +78,15 @@ class SASRec(nn.Module):
         """Logits [..., N] of items 1..N."""
         return F.linear(hidden, self.items.weight[1:])
 
-    def forward(self, history: Tensor) -> Tensor:
-        """Logits [B, N] for the item after the last real one of each history [B, L]; an empty history sees item 0."""
+    def last_hidden(self, history: Tensor) -> Tensor:
+        """The hidden state [B, d_model] of the last real item of each history [B, L]; an empty one has item 0."""
         last = ((history > 0).sum(1) - 1).clamp(min=0)
         hidden = self.hidden(history)
-        picked = hidden.gather(1, last[:, None, None].expand(-1, 1, hidden.shape[-1])).squeeze(1)
-        return self.logits(picked)
+        return hidden.gather(1, last[:, None, None].expand(-1, 1, hidden.shape[-1])).squeeze(1)
+
+    def forward(self, history: Tensor) -> Tensor:
+        """Logits [B, N] for the item after the last real one of each history [B, L]; an empty history sees item 0."""
+        return self.logits(self.last_hidden(history))
 
 
 def _initialise(module: nn.Module) -> None:

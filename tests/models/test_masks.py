@@ -4,6 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks.catalogues import beauty_like
 from models.masks import Filter, Filters
 from models.trie import Trie
 from tests.models.test_trie import Codes, as_array, catalogues
@@ -20,6 +21,23 @@ def test_what_is_open_is_what_the_whole_catalogue_says(codes: Codes, data: st.Da
     assert found.items.tolist() == wanted
     for ours, brute in zip(found.nodes, trie.node_masks(np.array([wanted])), strict=True):
         assert ours.tolist() == brute[0].tolist()
+
+
+def test_a_request_to_a_million_items() -> None:
+    """Every kind of closing at a size where tables are large: single leaves, whole nodes, and a node of level 1."""
+    random = np.random.default_rng(0)
+    codes = beauty_like(1_000_000)
+    trie = Trie.build(codes)
+    only = np.flatnonzero(random.random(len(codes)) < 0.01)[1:]
+    family = only[codes[only, 0] == codes[only[0], 0]]
+    hidden = [*random.choice(only, 50).tolist(), *family.tolist()]
+    found = Filters(trie, 1 << 30).get(only.tolist()).without(hidden)
+    wanted = np.zeros(len(codes), dtype=np.bool_)
+    wanted[np.setdiff1d(only, hidden)] = True
+    np.testing.assert_array_equal(found.items, wanted)
+    for ours, brute in zip(found.nodes, trie.node_masks(wanted[np.newaxis]), strict=True):
+        np.testing.assert_array_equal(ours, brute[0])
+    assert found.nodes[0].sum() == len(np.unique(codes[wanted, 0]))
 
 
 def test_a_request_leaves_its_filter_as_it_was() -> None:

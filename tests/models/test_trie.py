@@ -38,6 +38,15 @@ def test_every_item_and_nothing_else_is_reached(codes: Codes) -> None:
     assert walk(Trie.build(as_array(codes))) == {code: index for index, code in enumerate(codes, start=1)}
 
 
+@given(catalogues, st.sampled_from([1, 255, 1 << 20, 1 << 40]))
+def test_codes_of_any_size_come_in_the_same_order(codes: Codes, factor: int) -> None:
+    """Semantic ids that fit into one integer are sorted another way than longer ones."""
+    plain, large = Trie.build(as_array(codes)), Trie.build(as_array(codes) * factor)
+    np.testing.assert_array_equal(large.leaf_item, plain.leaf_item)
+    for ours, theirs in zip(large.start, plain.start, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
 @given(catalogues)
 def test_fan_out_is_the_largest_number_of_children(codes: Codes) -> None:
     trie = Trie.build(as_array(codes))
