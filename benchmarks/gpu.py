@@ -122,7 +122,7 @@ class Stand:
             return torch.from_numpy(feeds["history"]).to(self.device)
 
         def plain(name: str) -> Decode:
-            return lambda: self.sessions[name].session.run(["items"], {**feeds, **self.tables})[0]  # type: ignore[no-any-return]
+            return lambda: self.sessions[name].session.run(["items"], {**feeds, **self.tables})[0]
 
         def replayed(name: str) -> Decode:
             return lambda: self.replays[name].run(["items"], feeds)[0]
