@@ -67,9 +67,7 @@ def train(dataset: Dataset, plan: Plan, console: Console) -> tuple[Path, Results
     shop = Workshop(dataset, plan.runtime, plan.work, console)
     preset = plan.preset
     sasrec, sasrec_report = train_sasrec(shop, preset.sasrec_config(dataset.num_items), preset.fit_sasrec)
-    tiger, tiger_report = train_tiger(
-        shop, codes, replace(preset.tiger, levels=codes.shape[1]), preset.fit_tiger
-    )
+    tiger, tiger_report = train_tiger(shop, codes, replace(preset.tiger, levels=codes.shape[1]), preset.fit_tiger)
     student, student_report = distil_sid_mlp(shop, tiger, codes, preset.sid_mlp, preset.fit_sid_mlp)
     parts = Parts(
         name=plan.name,

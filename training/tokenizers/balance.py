@@ -10,6 +10,7 @@ Memory: one float32 for each item and code.
 """
 
 import numpy as np
+from numpy.typing import NDArray
 
 from training.tokenizers.interface import Vectors
 from training.tokenizers.kmeans import squared_distances
@@ -46,7 +47,7 @@ def settle(distances: Vectors, prices: Vectors, temperature: float, steps: int) 
     return prices
 
 
-def _means(vectors: Vectors, codes: np.ndarray[tuple[int], np.dtype[np.int64]], centroids: Vectors) -> Vectors:
+def _means(vectors: Vectors, codes: NDArray[np.int64], centroids: Vectors) -> Vectors:
     """The mean of each code's vectors; a code without any keeps its centroid."""
     sums = np.zeros_like(centroids)
     np.add.at(sums, codes, vectors)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Literal, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from models.errors import TrainingError
@@ -56,8 +57,8 @@ def add_collision_digit(codes: Codes, codebook_size: int) -> Codes:
 def reassign(tokenizer: Tokenizer, vectors: Vectors, codes: Codes) -> Codes:
     """Codes [N, D] with other last codes wherever items share all of them; every row is unique.
 
-    A group of items with one prefix of D - 1 codes gets distinct last codes so that the sum of squared distances between
-    vectors [N, d] and what the codes decode to is the least possible.
+    A group of items with one prefix of D - 1 codes gets distinct last codes so that the sum of squared distances
+    between vectors [N, d] and what the codes decode to is the least possible.
 
     Raises:
         TrainingError: more items share such a prefix than a level has codes.
@@ -77,7 +78,7 @@ def reassign(tokenizer: Tokenizer, vectors: Vectors, codes: Codes) -> Codes:
     return unique
 
 
-def groups(prefixes: Codes) -> Iterator[np.ndarray[tuple[int], np.dtype[np.int64]]]:
+def groups(prefixes: Codes) -> Iterator[NDArray[np.int64]]:
     """The row numbers of each set of equal rows of prefixes [N, any], ascending; no columns are one group."""
     if not prefixes.shape[1]:
         yield np.arange(len(prefixes))

@@ -100,12 +100,13 @@ def _measure(
         codebook_size=tokenizer.codebook_size,
         codes=report(tokenizer, codes, vectors),
         overlap={n: title_overlap(titles, codes[:, :n]) for n in OVERLAP_LENGTHS if n <= tokenizer.levels},
-        collisions=_resolve(tokenizer, vectors, codes, options.codebook_size),
+        collisions=resolve(tokenizer, vectors, codes, options.codebook_size),
         seconds=seconds,
     )
 
 
-def _resolve(tokenizer: Tokenizer, vectors: Vectors, codes: Codes, codebook_size: int) -> dict[str, Resolved | str]:
+def resolve(tokenizer: Tokenizer, vectors: Vectors, codes: Codes, codebook_size: int) -> dict[str, Resolved | str]:
+    """What becomes of codes [N, D] of vectors [N, d] by each way of resolving collisions, or why one cannot."""
     found: dict[str, Resolved | str] = {}
     for way in WAYS:
         try:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from rich.table import Table
@@ -78,6 +79,7 @@ def draw(found: Comparison, path: Path) -> None:
     panels[3].axhline(math.log2(found.codebook_size), color="black", linewidth=1, linestyle="--", label="evenly used")
     used = [[r.levels[level].utilization for r in reports] for level in range(found.levels)]
     _bars(panels[4], "share of codes in use", used, levels, candidates)
+    panels[4].set_yticks([0, 0.25, 0.5, 0.75, 1])
     moved = [r.moved if isinstance(r, Resolved) else math.nan for r in reassigned]
     _bars(panels[5], "share of items moved by reassign", [moved], [], candidates)
     for panel in (panels[2], panels[3], panels[4]):
@@ -97,8 +99,10 @@ def _bars(
         panel.bar(places, values, 0.92 * width, color=colour, label=labels[number] if labels else None)
         if len(series) == 1:
             for place, value in zip(places, values, strict=True):
-                panel.annotate(f"{value:.3f}", (place, value), ha="center", va="bottom", fontsize=8)
+                text = "impossible" if math.isnan(value) else f"{value:.3f}"
+                panel.annotate(text, (place, np.nan_to_num(value)), ha="center", va="bottom", fontsize=8)
     panel.set_title(title, fontsize=11)
+    panel.set_xlim(-0.6, len(candidates) - 0.4)
     panel.set_xticks(range(len(candidates)), [c.name.replace("-", "\n") for c in candidates], fontsize=9)
     panel.spines[["top", "right"]].set_visible(False)
     panel.set_axisbelow(True)
@@ -108,7 +112,10 @@ def _bars(
 def _rows(found: Comparison) -> Iterator[list[str]]:
     for candidate in found.candidates:
         codes, reassigned = candidate.codes, candidate.collisions["reassign"]
-        possible = isinstance(reassigned, Resolved)
+        if isinstance(reassigned, Resolved):
+            last = [f"{reassigned.moved:.1%}", f"{reassigned.reconstruction_error:.3f}"]
+        else:
+            last = ["impossible", ""]
         yield [
             candidate.name,
             f"{codes.collision_rate:.1%}",
@@ -118,8 +125,7 @@ def _rows(found: Comparison) -> Iterator[list[str]]:
             " / ".join(f"{level.entropy_bits:.2f}" for level in codes.levels),
             " / ".join(f"{level.utilization:.0%}" for level in codes.levels),
             *(_overlap(candidate.overlap.get(length)) for length in (1, 2)),
-            f"{reassigned.moved:.1%}" if possible else "impossible",
-            f"{reassigned.reconstruction_error:.3f}" if possible else "",
+            *last,
         ]
 
 

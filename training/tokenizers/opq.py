@@ -67,7 +67,7 @@ class OPQ(Tokenizer):
 
     @property
     def codebook_size(self) -> int:  # noqa: D102
-        return self.codebooks.shape[1]
+        return int(self.codebooks.shape[1])
 
     def encode(self, vectors: Vectors) -> Codes:
         """For each part the nearest centroid."""

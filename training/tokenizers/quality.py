@@ -52,4 +52,5 @@ def report_level(codes: Codes, level: int, codebook_size: int) -> LevelReport:
 def reconstruction_error(tokenizer: Tokenizer, codes: Codes, vectors: Vectors) -> float:
     """The share of the variance of vectors [N, d] that codes [N, D] leave unexplained."""
     lost = np.square(vectors - tokenizer.decode(codes), dtype=np.float64).sum()
-    return float(lost / np.square(vectors - vectors.mean(0), dtype=np.float64).sum())
+    variance = np.square(vectors - vectors.mean(0), dtype=np.float64).sum()
+    return float(lost / (variance or 1.0))  # equal vectors have none, and lose nothing

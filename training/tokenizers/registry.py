@@ -1,7 +1,7 @@
 """Every tokenizer by name, fitted and loaded in one place."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -30,7 +30,7 @@ class TokenizerOptions:
     levels: int
     codebook_size: int
     restarts: int = 5  # of each k-means
-    autoencoder: AutoencoderOptions = AutoencoderOptions()
+    autoencoder: AutoencoderOptions = field(default_factory=AutoencoderOptions)
     device: str = "cpu"  # of the autoencoder's training
     seed: int = 0
 
@@ -56,8 +56,8 @@ def fit(
         case "opq":
             return OPQ.fit(vectors, restarts=options.restarts, **common)
         case "rqvae":
-            trained = {"options": options.autoencoder, "device": options.device}
-            return RQVAE.fit(vectors, restarts=options.restarts, **trained, **common)
+            network, device = options.autoencoder, options.device
+            return RQVAE.fit(vectors, options=network, restarts=options.restarts, device=device, **common)
         case "fsq":
             return FSQ.fit(vectors, options=options.autoencoder, device=options.device, **common)
 

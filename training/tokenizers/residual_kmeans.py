@@ -64,7 +64,7 @@ class ResidualKMeans(Tokenizer):
 
     @property
     def codebook_size(self) -> int:  # noqa: D102
-        return self.codebooks.shape[1]
+        return int(self.codebooks.shape[1])
 
     def encode(self, vectors: Vectors) -> Codes:
         """Level by level the nearest centroid to what is left over; the cheapest where levels are balanced."""

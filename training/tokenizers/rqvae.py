@@ -47,7 +47,8 @@ class RQVAENetwork(Autoencoder):
             loss = loss + self.commitment * F.mse_loss(residual, chosen.detach())
             residual, total = residual - chosen.detach(), total + chosen.detach()
         straight_through = latent + (total - latent).detach()
-        return loss + F.mse_loss(self.decoder(straight_through), inputs)
+        reconstruction: Tensor = F.mse_loss(self.decoder(straight_through), inputs)
+        return loss + reconstruction
 
     def codes(self, inputs: Tensor) -> Tensor:
         """Codes [B, D] of standardised inputs [B, d]."""
@@ -130,9 +131,7 @@ class RQVAE(Tokenizer):
             if epoch < RESETS * options.epochs:
                 network.move_dead_codes(inputs, random)
 
-        train(
-            network, inputs, options, seed=seed, description="RQ-VAE", progress=progress, after_epoch=after_epoch
-        )
+        train(network, inputs, options, seed=seed, description="RQ-VAE", progress=progress, after_epoch=after_epoch)
         return cls(standard, network)
 
     @property
