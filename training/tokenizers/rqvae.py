@@ -37,7 +37,7 @@ class RQVAENetwork(Autoencoder):
 
     def loss(self, inputs: Tensor) -> Tensor:
         """Mean squared errors: of the reconstruction, of the codes, and of the latents, which commit to their codes."""
-        latent = self.encoder(inputs)
+        latent: Tensor = self.encoder(inputs)
         residual, total, loss = latent, torch.zeros_like(latent), latent.new_zeros(())
         for level, codebook in enumerate(self.codebooks):
             codes = nearest_code(residual, codebook)
@@ -47,8 +47,7 @@ class RQVAENetwork(Autoencoder):
             loss = loss + self.commitment * F.mse_loss(residual, chosen.detach())
             residual, total = residual - chosen.detach(), total + chosen.detach()
         straight_through = latent + (total - latent).detach()
-        reconstruction: Tensor = F.mse_loss(self.decoder(straight_through), inputs)
-        return loss + reconstruction
+        return loss + F.mse_loss(self.decoder(straight_through), inputs)
 
     def codes(self, inputs: Tensor) -> Tensor:
         """Codes [B, D] of standardised inputs [B, d]."""
