@@ -8,7 +8,7 @@ import typer
 import service.cli
 from models.errors import TandemError
 
-TRAINING_COMMANDS = ("train", "evaluate", "categorize", "report", "demo-data", "index")
+TRAINING_COMMANDS = ("train", "evaluate", "categorize", "report", "demo-data", "index", "tokenizer")
 TRAINING_MISSING = "pip install 'tandem-recommender[train]'"
 
 
@@ -22,9 +22,11 @@ def build() -> typer.Typer:
     else:
         import training.cli
         import training.index_cli
+        import training.tokenizer_cli
 
         training.cli.register(app)
         training.index_cli.register(app)
+        training.tokenizer_cli.register(app)
     return app
 
 

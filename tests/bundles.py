@@ -17,7 +17,8 @@ from models.networks.tiger import Tiger, TigerConfig
 from models.scorer import Scorer
 from training.index_build import build_index
 from training.publish import Parts, publish, stage
-from training.tokenizer import ResidualKMeans, add_collision_digit
+from training.tokenizers.collisions import add_collision_digit
+from training.tokenizers.residual_kmeans import ResidualKMeans
 
 ITEMS, LEVELS, CODEBOOK, WIDTH = 60, 3, 8, 20
 
@@ -28,7 +29,7 @@ def tiny_parts(seed: int = 0) -> Parts:
     torch.manual_seed(seed)
     vectors = random.standard_normal((ITEMS, 6)).astype(np.float32)
     tokenizer = ResidualKMeans.fit(vectors, levels=LEVELS - 1, codebook_size=CODEBOOK, restarts=1, iterations=5)
-    codes = add_collision_digit(tokenizer.encode(vectors)[0], CODEBOOK)
+    codes = add_collision_digit(tokenizer.encode(vectors), CODEBOOK)
     table = pa.table({"title": [f"Thing {i}" for i in range(ITEMS)], "price": [float(i) for i in range(ITEMS)]})
     catalogue = Catalogue([f"T{i:03d}" for i in range(ITEMS)], np.concatenate([np.zeros_like(codes[:1]), codes]), table)
     sequences = [random.permutation(ITEMS)[: random.integers(3, 12)].astype(np.int32) + 1 for _ in range(200)]

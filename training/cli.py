@@ -40,6 +40,23 @@ class PresetName(StrEnum):
     base = "base"
 
 
+class TokenizerName(StrEnum):
+    """What makes codes of item embeddings."""
+
+    rkmeans = "rkmeans"
+    rkmeans_balanced = "rkmeans-balanced"
+    rqvae = "rqvae"
+    opq = "opq"
+    fsq = "fsq"
+
+
+class CollisionsName(StrEnum):
+    """What tells items of equal codes apart: one more code, or other last codes."""
+
+    digit = "digit"
+    reassign = "reassign"
+
+
 class SplitName(StrEnum):
     """Which held-out item is the target."""
 
@@ -64,6 +81,12 @@ def train(
     fresh: Annotated[bool, typer.Option("--fresh", help="discard an unfinished run instead of resuming it")] = False,
     flat: Annotated[bool, typer.Option("--flat", help="write OUT/NAME itself, replacing it, without versions")] = False,
     embedder: Annotated[str | None, typer.Option(help="minilm, tfidf, or the path of a model")] = None,
+    tokenizer: Annotated[
+        TokenizerName, typer.Option(help="what makes semantic ids; see docs/training.md")
+    ] = TokenizerName.rkmeans,
+    collisions: Annotated[
+        CollisionsName, typer.Option(help="items of equal codes get one more digit, or other last codes")
+    ] = CollisionsName.digit,
     device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
     bf16: Annotated[
         bool | None, typer.Option("--bf16/--fp32", help="matrix products in training; default: whichever is faster")
@@ -94,6 +117,8 @@ def train(
         embedder=embedder or default_embedder(),
         runtime=Runtime(device=device, bf16=bf16_pays(device) if bf16 is None else bf16, seed=seed),
         flat=flat,
+        tokenizer=tokenizer.value,
+        collisions=collisions.value,
     )
     destination, results = run(_load(data, read), plan, console)
     print_results(results, console)

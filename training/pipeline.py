@@ -9,12 +9,13 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
+from rich.progress import Progress
 
 from models.bundle import Bundle, fusion_file, newest_version, read_manifest
 from models.catalogue import Catalogue
@@ -31,7 +32,10 @@ from training.loop import Runtime
 from training.presets import Preset
 from training.publish import Parts, next_version, publish, stage, write_manifest
 from training.recommenders import Workshop, distil_sid_mlp, distil_sid_mlp_pp, train_sasrec, train_tiger
-from training.tokenizer import ResidualKMeans, TokenizerReport, add_collision_digit, report
+from training.tokenizers import registry
+from training.tokenizers.collisions import Collisions, unique_codes
+from training.tokenizers.interface import Tokenizer
+from training.tokenizers.quality import TokenizerReport, report
 
 RECORD = "run.json"  # what a work folder is for
 
@@ -47,6 +51,8 @@ class Plan:
     embedder: str
     runtime: Runtime
     flat: bool = False
+    tokenizer: registry.TokenizerName = "rkmeans"
+    collisions: Collisions = "digit"
 
 
 def train(dataset: Dataset, plan: Plan, console: Console) -> tuple[Path, Results]:
@@ -62,7 +68,7 @@ def train(dataset: Dataset, plan: Plan, console: Console) -> tuple[Path, Results
     shop = Workshop(dataset, plan.runtime, plan.work, console)
     preset = plan.preset
     sasrec, sasrec_report = train_sasrec(shop, preset.sasrec_config(dataset.num_items), preset.fit_sasrec)
-    tiger, tiger_report = train_tiger(shop, codes, preset.tiger, preset.fit_tiger)
+    tiger, tiger_report = train_tiger(shop, codes, replace(preset.tiger, levels=codes.shape[1]), preset.fit_tiger)
     student, student_report = distil_sid_mlp(shop, tiger, codes, preset.sid_mlp, preset.fit_sid_mlp)
     plus_plus = SidMlpPlusPlusConfig(preset.role_encoder, preset.sid_mlp)
     student_pp, reports_pp = distil_sid_mlp_pp(
@@ -92,7 +98,7 @@ def train(dataset: Dataset, plan: Plan, console: Console) -> tuple[Path, Results
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {plan.runtime.device}",
         "minutes": round((time.perf_counter() - started) / 60, 1),  # of this call: a resumed run took longer
         "data": {"name": dataset.name, **asdict(dataset.report)},
-        "tokenizer": asdict(tokens),
+        "tokenizer": {"name": plan.tokenizer, "collisions": plan.collisions, **asdict(tokens)},
         "networks": {
             "sasrec": asdict(sasrec.config),
             "tiger": asdict(tiger.config),
@@ -131,7 +137,7 @@ def _measure(staged: Path, dataset: Dataset, console: Console) -> Results:
 
 def _semantic_ids(
     dataset: Dataset, plan: Plan, console: Console
-) -> tuple[NDArray[np.int64], ResidualKMeans, TokenizerReport]:
+) -> tuple[NDArray[np.int64], Tokenizer, TokenizerReport]:
     """Codes [N + 1, D] with the tokenizer that made them, from the work folder where a run was interrupted."""
     preset, stored = plan.preset, plan.work / "tokenizer.npz"
     vectors_path = plan.work / "embeddings.npy"
@@ -142,20 +148,21 @@ def _semantic_ids(
             np.save(partial, embed(texts, plan.embedder, seed=plan.runtime.seed))
     vectors = np.load(vectors_path)
     if not stored.exists():
-        tokenizer = ResidualKMeans.fit(
-            vectors,
+        options = registry.TokenizerOptions(
             levels=preset.codebooks,
             codebook_size=preset.codebook_size,
             restarts=preset.restarts,
+            autoencoder=preset.autoencoder,
+            device=plan.runtime.device,
             seed=plan.runtime.seed,
         )
-        with _whole(stored) as partial:
-            tokenizer.save(partial)
-    tokenizer = ResidualKMeans.load(stored)
-    codes, residual = tokenizer.encode(vectors)
-    quality = report(codes, residual, preset.codebook_size)
+        with _whole(stored) as partial, Progress(console=console) as progress:
+            registry.fit(plan.tokenizer, vectors, options, progress).save(partial)
+    tokenizer = registry.load(stored)
+    codes = tokenizer.encode(vectors)
+    quality = report(tokenizer, codes, vectors)
     console.print(quality)
-    unique = add_collision_digit(codes, preset.codebook_size)
+    unique = unique_codes(tokenizer, vectors, codes, plan.collisions, preset.codebook_size)
     return np.concatenate([np.zeros_like(unique[:1]), unique]), tokenizer, quality
 
 
@@ -206,6 +213,8 @@ def _claim(plan: Plan, dataset: Dataset) -> None:
     purpose = {
         "preset": asdict(plan.preset),
         "embedder": plan.embedder,
+        "tokenizer": plan.tokenizer,
+        "collisions": plan.collisions,
         "runtime": asdict(plan.runtime),
         "data": digest.hexdigest(),
     }

@@ -16,6 +16,7 @@ from models.networks.sasrec import SASRecConfig
 from models.networks.sid_mlp import SidMlpConfig
 from models.networks.tiger import TigerConfig
 from training.loop import FitOptions
+from training.tokenizers.autoencoder import AutoencoderOptions
 
 
 @dataclass(frozen=True)
@@ -23,9 +24,10 @@ class Preset:
     """Sizes and schedules of a whole training run."""
 
     name: str
-    codebooks: int  # levels without the collision digit
+    codebooks: int  # levels of the tokenizer; collisions may add one
     codebook_size: int
     restarts: int  # of k-means
+    autoencoder: AutoencoderOptions  # of the tokenizers rqvae and fsq
     width: int  # beams and list length
     sasrec: dict[str, Any]  # SASRecConfig without `items`
     tiger: TigerConfig
@@ -52,6 +54,7 @@ BASE = Preset(
     codebooks=3,
     codebook_size=256,
     restarts=10,
+    autoencoder=AutoencoderOptions(hidden=(512, 256, 128), epochs=1000, batch_size=1024),
     width=50,
     sasrec={"d_model": 64, "layers": 2, "heads": 1, "d_ff": 256, "dropout": 0.2, "max_history": 50},
     tiger=_BASE_TIGER,
@@ -67,6 +70,7 @@ SMALL = replace(
     BASE,
     name="small",
     restarts=5,
+    autoencoder=AutoencoderOptions(),
     tiger=replace(_BASE_TIGER, d_ff=512, heads=4, d_kv=32, encoder_layers=3, decoder_layers=3),
     sid_mlp=SidMlpConfig(heads=4, head_size=32, d_ff=256, hidden=256, dropout=0.1),
     role_encoder=RoleEncoderConfig(layers=2, hidden=512),
@@ -99,6 +103,7 @@ TINY = replace(
     codebooks=2,
     codebook_size=64,
     restarts=1,
+    autoencoder=AutoencoderOptions(hidden=(64,), latent=16, epochs=30, batch_size=64),
     width=20,
     sasrec={"d_model": 16, "layers": 1, "heads": 1, "d_ff": 32, "dropout": 0.1, "max_history": 20},
     tiger=TigerConfig(

@@ -38,7 +38,7 @@ from models.transitions import TransitionIndex
 from models.trie import Trie
 from training.checkpoints import Networks, load_networks, save_networks
 from training.export import export_generative, export_sasrec
-from training.tokenizer import ResidualKMeans
+from training.tokenizers.interface import Tokenizer
 
 CHECKPOINTS = "checkpoints"  # folder of a bundle
 
@@ -50,7 +50,7 @@ class Parts:
     name: str
     catalogue: Catalogue
     codebook_size: int
-    tokenizer: ResidualKMeans
+    tokenizer: Tokenizer
     transitions: TransitionIndex
     popularity: NDArray[np.int64]
     sasrec: SASRec

@@ -34,7 +34,7 @@ from training.data.dataset import Dataset, load_dataset
 from training.data.demo import write_demo
 from training.export import level_tensors
 from training.publish import next_version, publish, write_manifest
-from training.tokenizer import ResidualKMeans
+from training.tokenizers import registry
 
 ROOT = Path(__file__).parents[2]
 TANDEM = "import training.cli, typer; app = typer.Typer(); training.cli.register(app); app()"
@@ -207,7 +207,7 @@ def test_the_tables_are_those_of_the_training_sequences(bundle: Bundle, dataset:
 
 
 def test_a_semantic_id_can_be_made_again_with_the_tokenizer(shop: Shop, first: Path, bundle: Bundle) -> None:
-    codes, _ = ResidualKMeans.load(first / "tokenizer.npz").encode(np.load(shop.work / "embeddings.npy"))
+    codes = registry.load(first / "tokenizer.npz").encode(np.load(shop.work / "embeddings.npy"))
     np.testing.assert_array_equal(codes, bundle.catalogue.codes[1:, :2])
 
 

@@ -33,7 +33,9 @@ from training.loop import FitOptions, Runtime, bf16_pays
 from training.metrics import Estimate, bootstrap, ndcg
 from training.presets import PRESETS, Preset
 from training.recommenders import Workshop, train_tiger
-from training.tokenizer import ResidualKMeans, add_collision_digit, report
+from training.tokenizers.collisions import add_collision_digit
+from training.tokenizers.quality import report
+from training.tokenizers.residual_kmeans import ResidualKMeans
 from training.validation import beam_ranks
 
 Vectors = NDArray[np.float32]
@@ -85,7 +87,7 @@ def _point(shop: Workshop, vectors: Vectors, index: TransitionIndex, preset: Pre
         restarts=preset.restarts,
         seed=shop.runtime.seed,
     )
-    raw, residual = tokenizer.encode(vectors)
+    raw = tokenizer.encode(vectors)
     unique = add_collision_digit(raw, size)
     codes = np.concatenate([np.zeros_like(unique[:1]), unique])
     network, fitted = train_tiger(
@@ -101,7 +103,7 @@ def _point(shop: Workshop, vectors: Vectors, index: TransitionIndex, preset: Pre
     others = lengths[groups != "memorization"]
     return Point(
         codebook_size=size,
-        collision_rate=report(raw, residual, size).collision_rate,
+        collision_rate=report(tokenizer, raw, vectors).collision_rate,
         groups={
             "all": bootstrap(values),
             **{group: bootstrap(values[groups == group]) for group in ("memorization", "generalization")},
