@@ -1,6 +1,7 @@
 """The sizes of SID-MLP++ end to end at tiny size: measured like the bundle's own models, and not trained twice."""
 
 import io
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from training.evaluate import evaluate
 from training.loop import Runtime
 from training.metrics import Estimate
 from training.presets import PRESETS
-from training.recipes.student_sizes import Point, Sizes, compare, parse_size, print_sizes, smallest
+from training.recipes.student_sizes import Point, Size, Sizes, compare, parse_size, print_sizes, smallest
 
 QUIET = Console(file=io.StringIO())
 SIZES = ((1, 8), (2, 16))
@@ -25,16 +26,16 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("sizes")
 
 
-def run(bundle: Bundle, work: Path) -> Sizes:
+def run(bundle: Bundle, work: Path, sizes: Sequence[Size]) -> Sizes:
     tiny = PRESETS["tiny"]
     heads, encoder = replace(tiny.fit_sid_mlp, epochs=1), replace(tiny.fit_role_encoder, epochs=2)
     brief = replace(tiny, fit_sid_mlp=heads, fit_role_encoder=encoder)
-    return compare(bundle, tiny_dataset(bundle), brief, SIZES, Runtime(), work, QUIET)
+    return compare(bundle, tiny_dataset(bundle), brief, sizes, Runtime(), work, QUIET)
 
 
 @pytest.fixture(scope="module")
 def found(bundle: Bundle, work: Path) -> Sizes:
-    return run(bundle, work)
+    return run(bundle, work, SIZES)
 
 
 def test_the_bundles_models_have_the_figures_of_evaluate(found: Sizes, bundle: Bundle) -> None:
@@ -62,8 +63,9 @@ def test_every_size_is_trained_and_measured(found: Sizes) -> None:
 def test_what_is_complete_is_not_trained_again(found: Sizes, bundle: Bundle, work: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in work.rglob("*.pt")}
     assert len(before) == 2 * 2 * len(SIZES)  # last and best weights of both stages
-    again = run(bundle, work)
-    assert again == found
+    again = run(bundle, work, SIZES[:1])
+    assert again.references == found.references
+    assert again.students == found.students[:1]
     assert {path: path.stat().st_mtime_ns for path in work.rglob("*.pt")} == before
 
 
