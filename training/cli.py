@@ -67,6 +67,7 @@ def train(
         bool | None, typer.Option("--bf16/--fp32", help="matrix products in training; default: whichever is faster")
     ] = None,
     seed: Annotated[int, typer.Option(help="of everything random")] = 0,
+    iirg: Annotated[bool, typer.Option("--iirg", help="teach TIGER the neighbours of items as well")] = False,
     read: ReadOption = None,
     json_file: JsonOption = None,
 ) -> None:
@@ -89,6 +90,7 @@ def train(
         embedder=embedder or default_embedder(),
         runtime=Runtime(device=device, bf16=bf16_pays(device) if bf16 is None else bf16, seed=seed),
         flat=flat,
+        iirg=iirg,
     )
     destination, results = run(_load(data, read), plan, console)
     print_results(results, console)

@@ -24,6 +24,7 @@ from training.data.dataset import Dataset
 from training.embeddings import embed
 from training.evaluate import Results, check_catalogue, evaluate
 from training.fusion import fit_ensemble
+from training.iirg import Iirg
 from training.index_build import build_index
 from training.lists import collect
 from training.loop import Runtime
@@ -33,6 +34,7 @@ from training.recommenders import Workshop, distil_sid_mlp, train_sasrec, train_
 from training.tokenizer import ResidualKMeans, TokenizerReport, add_collision_digit, report
 
 RECORD = "run.json"  # what a work folder is for
+EMBEDDINGS = "embeddings.npy"  # of the item texts, [N, d]
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ class Plan:
     embedder: str
     runtime: Runtime
     flat: bool = False
+    iirg: bool = False  # whether TIGER learns neighbours too, with the preset's options
 
 
 def train(dataset: Dataset, plan: Plan, console: Console) -> tuple[Path, Results]:
@@ -61,7 +64,9 @@ def train(dataset: Dataset, plan: Plan, console: Console) -> tuple[Path, Results
     shop = Workshop(dataset, plan.runtime, plan.work, console)
     preset = plan.preset
     sasrec, sasrec_report = train_sasrec(shop, preset.sasrec_config(dataset.num_items), preset.fit_sasrec)
-    tiger, tiger_report = train_tiger(shop, codes, preset.tiger, preset.fit_tiger)
+    tiger, tiger_report = train_tiger(
+        shop, codes, preset.tiger, preset.fit_tiger, preset.regularization, _auxiliary_tasks(dataset, plan)
+    )
     student, student_report = distil_sid_mlp(shop, tiger, codes, preset.sid_mlp, preset.fit_sid_mlp)
     parts = Parts(
         name=plan.name,
@@ -92,6 +97,8 @@ def train(dataset: Dataset, plan: Plan, console: Console) -> tuple[Path, Results
             "tiger": asdict(tiger.config),
             "sid_mlp": asdict(student.config),
         },
+        "regularization": asdict(preset.regularization),
+        "iirg": asdict(preset.iirg) if plan.iirg else None,
         "runs": {r.name: _without_history(asdict(r)) for r in (sasrec_report, tiger_report, student_report)},
     }
     stage(parts, training, version, staged)
@@ -125,7 +132,7 @@ def _semantic_ids(
 ) -> tuple[NDArray[np.int64], ResidualKMeans, TokenizerReport]:
     """Codes [N + 1, D] with the tokenizer that made them, from the work folder where a run was interrupted."""
     preset, stored = plan.preset, plan.work / "tokenizer.npz"
-    vectors_path = plan.work / "embeddings.npy"
+    vectors_path = plan.work / EMBEDDINGS
     if not vectors_path.exists():
         console.print(f"embedding {dataset.num_items} item texts with {plan.embedder}")
         texts = dataset.items["text"].to_pylist()
@@ -148,6 +155,12 @@ def _semantic_ids(
     console.print(quality)
     unique = add_collision_digit(codes, preset.codebook_size)
     return np.concatenate([np.zeros_like(unique[:1]), unique]), tokenizer, quality
+
+
+def _auxiliary_tasks(dataset: Dataset, plan: Plan) -> Iirg | None:
+    if not plan.iirg:
+        return None
+    return Iirg.of(plan.preset.iirg, dataset.training_sequences(), np.load(plan.work / EMBEDDINGS))
 
 
 @contextmanager
@@ -198,6 +211,7 @@ def _claim(plan: Plan, dataset: Dataset) -> None:
         "preset": asdict(plan.preset),
         "embedder": plan.embedder,
         "runtime": asdict(plan.runtime),
+        "iirg": plan.iirg,
         "data": digest.hexdigest(),
     }
     text = json.dumps(purpose, indent=1, sort_keys=True)
