@@ -1,15 +1,14 @@
 """IIRG and the other ideas end to end at tiny size: the recipes run, resume, and measure what a loop measures."""
 
 import io
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+import typer
 from rich.console import Console
 from typer.testing import CliRunner
 
-import typer
 from models.errors import TrainingError
 from training.data.dataset import Dataset, load_dataset
 from training.data.demo import write_demo
