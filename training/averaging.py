@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 class MovingAverage:
@@ -17,7 +17,7 @@ class MovingAverage:
 
     def __init__(self, network: nn.Module, decay: float) -> None:
         self._decay, self._steps = decay, 0
-        self._weights = list(network.parameters()) if decay else []
+        self._weights: list[Tensor] = list(network.parameters()) if decay else []
         self._averages = [weight.detach().clone() for weight in self._weights]
 
     @torch.no_grad()

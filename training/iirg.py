@@ -1,8 +1,8 @@
 """IIRG: TIGER also learns to generate the neighbours of an item (Kim et al., arXiv 2606.17276).
 
-The paper prompts a language model with an item and has it write the list of its neighbours. Here the same encoder-decoder
-reads the item behind a token of the task, where the token of the user stands in a history, and generates one neighbour
-drawn from the list, which has the same expected loss as an even mixture of the list. The loss of a step is
+The paper prompts a language model with an item and has it write the list of its neighbours. Here the same network reads
+the item behind a token of the task, where the token of the user stands in a history, and generates one neighbour, drawn
+evenly from the list. The loss of a step is
 
     main + lambda_1 * collaborative + lambda_2 * semantic,
 
@@ -39,6 +39,9 @@ class IirgOptions:
     window: int = 5  # W, events between collaborative neighbours
     collaborative: int = 5  # N1, neighbours an item
     semantic: int = 5  # N2
+
+
+PUBLISHED = IirgOptions()
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,7 @@ class Runtime:
         on_cpu = torch.device(self.device).type == "cpu"
         with ExitStack() as stack:
             stack.enter_context(torch.autocast(torch.device(self.device).type, dtype=torch.bfloat16, enabled=self.bf16))
-            if on_cpu:  # the fused kernel's backward pass is slow for few queries: 24 % of a TIGER step
+            if on_cpu:  # the fused kernel's backward pass is slow for few queries
                 stack.enter_context(sdpa_kernel(SDPBackend.MATH))
             yield
 

@@ -49,7 +49,7 @@ def _close_pairs(sequences: Sequences, size: int, window: int) -> tuple[NDArray[
 
 
 def semantic_neighbours(sequences: Sequences, vectors: NDArray[np.float32], k: int) -> NDArray[np.int64]:
-    """The `k` items of the largest cosine of their `vectors` [N, d] to each item's: [N + 1, K], 0 where there are fewer.
+    """The `k` items whose `vectors` [N, d] have the largest cosine to each item's: [N + 1, K], 0 where there are fewer.
 
     An item without a direction (a vector of zeros) is as far from all others as a right angle.
     """

@@ -14,9 +14,9 @@ from typing import Any
 from models.networks.sasrec import SASRecConfig
 from models.networks.sid_mlp import SidMlpConfig
 from models.networks.tiger import TigerConfig
-from training.iirg import IirgOptions
+from training.iirg import PUBLISHED, IirgOptions
 from training.loop import FitOptions
-from training.regularization import Regularization
+from training.regularization import PLAIN, Regularization
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,8 @@ class Preset:
     fit_sasrec: FitOptions
     fit_tiger: FitOptions
     fit_sid_mlp: FitOptions
-    regularization: Regularization = Regularization()  # of TIGER
-    iirg: IirgOptions = IirgOptions()  # where a run asks for it
+    regularization: Regularization = PLAIN  # of TIGER
+    iirg: IirgOptions = PUBLISHED  # where a run asks for it
 
     def sasrec_config(self, items: int) -> SASRecConfig:
         """SASRec's configuration for a catalogue of `items`."""

@@ -20,7 +20,7 @@ from training.data.dataset import Dataset
 from training.distillation import Distillation, TeacherStates
 from training.iirg import TASKS, Iirg, Pairs
 from training.loop import FitOptions, FitReport, Runtime, fit
-from training.regularization import Regularization, drop_items, smoothed_loss
+from training.regularization import PLAIN, Regularization, drop_items, smoothed_loss
 from training.validation import beam_validator, sample, sasrec_validator
 
 VALIDATION_BEAMS = 20
@@ -72,7 +72,7 @@ def train_tiger(
     codes: NDArray[np.int64],
     config: TigerConfig,
     options: FitOptions,
-    regularization: Regularization = Regularization(),
+    regularization: Regularization = PLAIN,
     iirg: Iirg | None = None,
 ) -> tuple[Tiger, FitReport]:
     """TIGER on every prefix of the training sequences; `codes` are semantic ids [N + 1, D].

@@ -18,6 +18,9 @@ class Regularization:
     ema: float = 0.0  # decay a step of the moving average of the weights, which replaces them in the end
 
 
+PLAIN = Regularization()
+
+
 def drop_items(history: Tensor, rate: float) -> Tensor:
     """A left-aligned, 0-padded history [B, L] without a random share of its items; a history never becomes empty."""
     if rate == 0:
@@ -32,8 +35,8 @@ def drop_items(history: Tensor, rate: float) -> Tensor:
 def smoothed_loss(network: Tiger, logits: Tensor, codes: Tensor, smoothing: float) -> Tensor:
     """Mean cross-entropy over the whole vocabulary of `logits` [B, D, vocabulary] against target `codes` [B, D].
 
-    With label smoothing, the target is (1 - smoothing) of the code and the rest over all codes of its level: what cannot
-    follow keeps probability 0.
+    With label smoothing, the target is (1 - smoothing) of the code and the rest over all codes of its level: tokens
+    that cannot stand there keep probability 0.
     """
     likelihood = F.cross_entropy(logits.flatten(0, 1), network.code_tokens(codes).flatten())
     if smoothing == 0:

@@ -130,10 +130,23 @@ class Attention(nn.Module):
     def attend(self, normed: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> Tensor:
         """Attention output [B, S, d_model] of queries [B, S, d_model] under `bias` [B, heads, S, keys]."""
         queries = self.split(self.query(normed))
-        # ONNX Runtime's Attention takes no broadcast mask, so the bias is expanded (a view here, a copy there).
-        mask = bias.to(queries.dtype).expand(queries.shape[0], self.heads, queries.shape[2], keys.shape[2])
-        mixed = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask, scale=1.0)
+        mix = _plain_attention if self.training and not queries.is_cuda else _fused_attention
+        mixed = mix(queries, keys, values, bias)
         return dropout(self.output(mixed.transpose(1, 2).flatten(-2)), self.dropout, self.training)
+
+
+def _fused_attention(queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> Tensor:
+    """softmax(QK + bias) V [B, heads, S, d_kv], as one operator."""
+    # ONNX Runtime's Attention takes no broadcast mask, so the bias is expanded (a view here, a copy there).
+    mask = bias.to(queries.dtype).expand(*queries.shape[:3], keys.shape[2])
+    return F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask, scale=1.0)
+
+
+def _plain_attention(queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> Tensor:
+    """The same in its steps, which a CPU trains faster: the operator's backward pass is slow for few queries, and its
+    unfused form converts bf16 products to float32 and back."""
+    scores = queries @ keys.transpose(-1, -2) + bias  # the bias is float32, and so are the sum and its softmax
+    return scores.softmax(-1).to(values.dtype) @ values
 
 
 class EncoderBlock(nn.Module):

@@ -30,7 +30,7 @@ from training.pipeline import EMBEDDINGS, Plan, _claim, _semantic_ids, _whole
 from training.presets import PRESETS
 from training.recipes.codebook_sweep import equal_budget
 from training.recommenders import Workshop, train_tiger
-from training.regularization import Regularization
+from training.regularization import PLAIN, Regularization
 from training.validation import beam_lists
 
 BASELINE = "baseline"
@@ -48,7 +48,7 @@ class Variant:
     """What a run has beside the recipe of the preset."""
 
     name: str
-    regularization: Regularization = Regularization()
+    regularization: Regularization = PLAIN
     iirg: IirgOptions | None = None
 
 
@@ -105,7 +105,7 @@ def compare(
     experiment = _Experiment(dataset, plan, _semantic_ids(dataset, plan, console)[0], subjects, console)
     index = build_index(dataset.training_sequences(), dataset.num_items)
     candidates = {split: one_hop_candidates(index, instances.histories) for split, instances in subjects.items()}
-    minutes: dict[str, list[float]] = {}
+    minutes: dict[str, Sequence[float]] = {}
     baseline: dict[tuple[Split, Protocol], Values] = {}
     rows = []
     for variant in (Variant(BASELINE), *variants):

@@ -4,9 +4,9 @@ from pathlib import Path
 
 from rich.console import Console
 
+from training.evaluate import Split
 from training.lists import PROTOCOLS, Protocol
 from training.metrics import Estimate
-from training.evaluate import Split
 from training.recipes.variants import ONE_HOP, Comparison, Row
 from training.table import short
 
