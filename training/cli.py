@@ -72,16 +72,15 @@ def train(
     json_file: JsonOption = None,
 ) -> None:
     """Train, distil, export, evaluate and publish a bundle from interactions."""
+    from training.distributed import joined
     from training.embeddings import default_embedder
     from training.evaluate import print_results
     from training.loop import Runtime, bf16_pays
-    from training.pipeline import Plan, discard
+    from training.pipeline import Plan, assist, discard
     from training.pipeline import train as run
     from training.presets import PRESETS
 
     work = work or Path("runs") / name
-    if fresh:
-        discard(work)
     plan = Plan(
         preset=PRESETS[preset],
         name=name,
@@ -92,7 +91,12 @@ def train(
         flat=flat,
         iirg=iirg,
     )
-    destination, results = run(_load(data, read), plan, console)
+    with joined(device) as workers:
+        if not workers.main:
+            return assist(_load(data, read), plan)
+        if fresh:
+            discard(work)
+        destination, results = run(_load(data, read), plan, console)
     print_results(results, console)
     _write_json(json_file, results.model_dump_json(indent=1))
     console.print(f"published {destination}; serve it: tandem serve --bundle {destination}")

@@ -23,6 +23,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from models.errors import TrainingError
 from training.averaging import MovingAverage
+from training.distributed import Workers
 
 Batch = TypeVar("Batch")
 
@@ -97,11 +98,13 @@ def fit(
     console: Console,
     ema: float = 0.0,
     extras: Mapping[str, object] | None = None,
+    share: Callable[[Batch, Workers], tuple[Batch, float]] | None = None,
 ) -> FitReport:
     """Train `network` (already on its device) and leave it with the weights of the best validation score.
 
     With a decay `ema` of the moving average of the weights, the averages are validated and kept. `extras` is what else
-    makes this run differ from others, by name; a checkpoint with other extras is refused.
+    makes this run differ from others, by name; a checkpoint with other extras is refused. `share` gives a process its
+    part of a batch and the part's weight; with it, all processes that `torchrun` started must call this together.
 
     Raises:
         TrainingError: the loss is not finite, or the checkpoint in `directory` belongs to another configuration.
@@ -112,6 +115,7 @@ def fit(
         parameters, lr=options.learning_rate, betas=options.betas, weight_decay=options.weight_decay
     )
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, _schedule(options, steps * options.epochs))
+    workers = Workers.present() if share else Workers()
     average = MovingAverage(network, ema)
     parts = {"network": network, "optimizer": optimizer, "scheduler": scheduler}
     configuration = {**asdict(options), **asdict(runtime), **(extras or {})}
@@ -122,10 +126,12 @@ def fit(
     report = checkpoint.resume(name)
 
     def step(batch: Batch) -> float:
+        part, weight = share(batch, workers) if share else (batch, 1.0)
         with runtime.forward_pass():
-            value = loss(batch)
+            value = loss(part) * weight
         optimizer.zero_grad(set_to_none=True)
         value.backward()  # type: ignore[no-untyped-call]
+        value = workers.total(parameters, value)
         nn.utils.clip_grad_norm_(parameters, options.clip)
         optimizer.step()
         scheduler.step()
@@ -136,10 +142,11 @@ def fit(
         network.eval()
         with average.in_place():
             with torch.inference_mode(), runtime.forward_pass():
-                score = validate()
+                score = workers.told(validate() if workers.main else 0.0, runtime.device)
             if score > report.best_score:
                 report.best_score, report.best_epoch = score, report.epochs
-                checkpoint.keep_best(network)
+                if workers.main:
+                    checkpoint.keep_best(network)
         report.history[-1]["score"] = score
         return f"N@10 {score:.4f}, best {report.best_score:.4f}"
 
@@ -148,6 +155,7 @@ def fit(
         while report.epochs < options.epochs and not _exhausted(report, options):
             started = time.perf_counter()
             network.train()
+            workers.seed(runtime.seed, report.epochs)
             losses = []
             for batch in epoch_batches(np.random.default_rng((runtime.seed, report.epochs))):
                 losses.append(step(batch))
@@ -160,7 +168,9 @@ def fit(
                 if not console.is_terminal:  # a log file shows no bar until it is full
                     console.print(f"{name}: epoch {report.epochs} of {options.epochs}, {scores}")
             report.seconds += time.perf_counter() - started
-            checkpoint.save(report)
+            if workers.main:
+                checkpoint.save(report)
+    workers.wait()  # until the best weights are written
     checkpoint.restore_best(network)
     network.eval()
     console.print(

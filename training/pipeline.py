@@ -20,14 +20,16 @@ from models.bundle import Bundle, fusion_file, newest_version, read_manifest
 from models.catalogue import Catalogue
 from models.errors import TrainingError
 from models.graphs import Graphs
+from models.networks.tiger import Tiger
 from training.data.dataset import Dataset
+from training.distributed import Workers
 from training.embeddings import embed
 from training.evaluate import Results, check_catalogue, evaluate
 from training.fusion import fit_ensemble
 from training.iirg import Iirg
 from training.index_build import build_index
 from training.lists import collect
-from training.loop import Runtime
+from training.loop import FitReport, Runtime
 from training.presets import Preset
 from training.publish import Parts, next_version, publish, stage, write_manifest
 from training.recommenders import Workshop, distil_sid_mlp, train_sasrec, train_tiger
@@ -61,12 +63,11 @@ def train(dataset: Dataset, plan: Plan, console: Console) -> tuple[Path, Results
     _claim(plan, dataset)
     console.print(f"{dataset.name}: {len(dataset.user_ids)} users, {dataset.num_items} items; {dataset.report}")
     codes, tokenizer, tokens = _semantic_ids(dataset, plan, console)
+    Workers.present().wait()  # those that `assist` need the semantic ids
     shop = Workshop(dataset, plan.runtime, plan.work, console)
     preset = plan.preset
     sasrec, sasrec_report = train_sasrec(shop, preset.sasrec_config(dataset.num_items), preset.fit_sasrec)
-    tiger, tiger_report = train_tiger(
-        shop, codes, preset.tiger, preset.fit_tiger, preset.regularization, _auxiliary_tasks(dataset, plan)
-    )
+    tiger, tiger_report = _train_tiger(shop, codes, plan)
     student, student_report = distil_sid_mlp(shop, tiger, codes, preset.sid_mlp, preset.fit_sid_mlp)
     parts = Parts(
         name=plan.name,
@@ -106,6 +107,21 @@ def train(dataset: Dataset, plan: Plan, console: Console) -> tuple[Path, Results
     destination = plan.out / plan.name if plan.flat else plan.out / plan.name / str(version)
     publish(staged, destination, replace=plan.flat)
     return destination, results
+
+
+def assist(dataset: Dataset, plan: Plan) -> None:
+    """What the other processes of a `torchrun` do while the main one calls `train`: their share of TIGER's training."""
+    Workers.present().wait()
+    console = Console(quiet=True)
+    codes = _semantic_ids(dataset, plan, console)[0]  # from the work folder
+    _train_tiger(Workshop(dataset, plan.runtime, plan.work, console), codes, plan)
+
+
+def _train_tiger(shop: Workshop, codes: NDArray[np.int64], plan: Plan) -> tuple[Tiger, FitReport]:
+    preset, iirg = plan.preset, None
+    if plan.iirg:
+        iirg = Iirg.of(preset.iirg, shop.sequences, np.load(plan.work / EMBEDDINGS))
+    return train_tiger(shop, codes, preset.tiger, preset.fit_tiger, preset.regularization, iirg)
 
 
 def _measure(staged: Path, dataset: Dataset, console: Console) -> Results:
@@ -155,12 +171,6 @@ def _semantic_ids(
     console.print(quality)
     unique = add_collision_digit(codes, preset.codebook_size)
     return np.concatenate([np.zeros_like(unique[:1]), unique]), tokenizer, quality
-
-
-def _auxiliary_tasks(dataset: Dataset, plan: Plan) -> Iirg | None:
-    if not plan.iirg:
-        return None
-    return Iirg.of(plan.preset.iirg, dataset.training_sequences(), np.load(plan.work / EMBEDDINGS))
 
 
 @contextmanager

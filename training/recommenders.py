@@ -18,6 +18,7 @@ from models.networks.tiger import Tiger, TigerConfig
 from training.batches import PrefixExamples, sequence_batches
 from training.data.dataset import Dataset
 from training.distillation import Distillation, TeacherStates
+from training.distributed import Workers
 from training.iirg import TASKS, Iirg, Pairs
 from training.loop import FitOptions, FitReport, Runtime, fit
 from training.regularization import PLAIN, Regularization, drop_items, smoothed_loss
@@ -77,7 +78,8 @@ def train_tiger(
 ) -> tuple[Tiger, FitReport]:
     """TIGER on every prefix of the training sequences; `codes` are semantic ids [N + 1, D].
 
-    With `iirg`, the network has the tokens of the auxiliary tasks and learns them too.
+    With `iirg`, the network has the tokens of the auxiliary tasks and learns them too. Of several processes that
+    `torchrun` started, all must call this.
     """
     device = shop.runtime.device
     torch.manual_seed(shop.runtime.seed)
@@ -97,6 +99,13 @@ def train_tiger(
         main = smoothed_loss(network, logits, item_codes[targets], regularization.label_smoothing)
         return main if iirg is None or pairs is None else main + iirg.loss(network, item_codes, pairs)
 
+    def share(
+        batch: tuple[NDArray[np.int64], Pairs | None], workers: Workers
+    ) -> tuple[tuple[NDArray[np.int64], Pairs | None], float]:
+        rows, pairs = batch
+        part, weight = workers.share(rows)
+        return (part, pairs), weight  # every process takes all pairs: they are few, and their weights add up to 1
+
     extras: dict[str, object] = {name: value for name, value in asdict(regularization).items() if value}
     if iirg:
         extras["iirg"] = asdict(iirg.options)
@@ -113,6 +122,7 @@ def train_tiger(
         console=shop.console,
         ema=regularization.ema,
         extras=extras,
+        share=share,
     )
     return network.cpu(), report
 

@@ -148,7 +148,8 @@ class _Experiment:
         iirg = None
         if variant.iirg:
             iirg = Iirg.of(variant.iirg, shop.sequences, np.load(self.plan.work / EMBEDDINGS))
-        network, report = train_tiger(shop, self.codes, preset.tiger, preset.fit_tiger, variant.regularization, iirg)
+        config = replace(preset.tiger, levels=self.codes.shape[1])
+        network, report = train_tiger(shop, self.codes, config, preset.fit_tiger, variant.regularization, iirg)
         search = TigerBeam(network, preset.width).to(self.plan.runtime.device).eval()
         found = {
             (split, protocol): self._lists(search, folder, split, protocol)
