@@ -92,20 +92,20 @@ def train(
         bool | None, typer.Option("--bf16/--fp32", help="matrix products in training; default: whichever is faster")
     ] = None,
     seed: Annotated[int, typer.Option(help="of everything random")] = 0,
+    iirg: Annotated[bool, typer.Option("--iirg", help="teach TIGER the neighbours of items as well")] = False,
     read: ReadOption = None,
     json_file: JsonOption = None,
 ) -> None:
     """Train, distil, export, evaluate and publish a bundle from interactions."""
+    from training.distributed import joined
     from training.embeddings import default_embedder
     from training.evaluate import print_results
     from training.loop import Runtime, bf16_pays
-    from training.pipeline import Plan, discard
+    from training.pipeline import Plan, assist, discard
     from training.pipeline import train as run
     from training.presets import PRESETS
 
     work = work or Path("runs") / name
-    if fresh:
-        discard(work)
     sizes = PRESETS[preset]
     if epochs is not None:
         sizes = replace(sizes, fit_tiger=replace(sizes.fit_tiger, epochs=epochs))
@@ -119,8 +119,14 @@ def train(
         flat=flat,
         tokenizer=tokenizer.value,
         collisions=collisions.value,
+        iirg=iirg,
     )
-    destination, results = run(_load(data, read), plan, console)
+    with joined(device) as workers:
+        if not workers.main:
+            return assist(_load(data, read), plan)
+        if fresh:
+            discard(work)
+        destination, results = run(_load(data, read), plan, console)
     print_results(results, console)
     _write_json(json_file, results.model_dump_json(indent=1))
     console.print(f"published {destination}; serve it: tandem serve --bundle {destination}")

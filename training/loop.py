@@ -8,7 +8,7 @@ that drives dropout is saved.
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -23,6 +23,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from models.errors import TrainingError
 from training.allocator import keep_freed_memory
+from training.averaging import MovingAverage
+from training.distributed import Workers
 
 Batch = TypeVar("Batch")
 
@@ -57,7 +59,7 @@ class Runtime:
         on_cpu = torch.device(self.device).type == "cpu"
         with ExitStack() as stack:
             stack.enter_context(torch.autocast(torch.device(self.device).type, dtype=torch.bfloat16, enabled=self.bf16))
-            if on_cpu:  # the fused kernel's backward pass is slow for few queries: 24 % of a TIGER step
+            if on_cpu:  # the fused kernel's backward pass is slow for few queries
                 stack.enter_context(sdpa_kernel(SDPBackend.MATH))
             yield
 
@@ -96,10 +98,16 @@ def fit(
     directory: Path,
     console: Console,
     metric: str = "N@10",
+    ema: float = 0.0,
+    extras: Mapping[str, object] | None = None,
+    share: Callable[[Batch, Workers], tuple[Batch, float]] | None = None,
 ) -> FitReport:
     """Train `network` (already on its device) and leave it with the weights of the best validation score.
 
-    `metric` is the name of what `validate` returns, the higher the better.
+    `metric` is the name of what `validate` returns, the higher the better. With a decay `ema` of the moving average of
+    the weights, the averages are validated and kept. `extras` is what else makes this run differ from others, by name;
+    a checkpoint with other extras is refused. `share` gives a process its part of a batch and the part's weight; with
+    it, all processes that `torchrun` started must call this together.
 
     Raises:
         TrainingError: the loss is not finite, or the checkpoint in `directory` belongs to another configuration.
@@ -111,27 +119,38 @@ def fit(
         parameters, lr=options.learning_rate, betas=options.betas, weight_decay=options.weight_decay
     )
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, _schedule(options, steps * options.epochs))
-    checkpoint = _Checkpoint(directory / f"{name}.pt", options, runtime)
+    workers = Workers.present() if share else Workers()
+    average = MovingAverage(network, ema)
+    parts = {"network": network, "optimizer": optimizer, "scheduler": scheduler}
+    configuration = {**asdict(options), **asdict(runtime), **(extras or {})}
+    if ema:  # left out where it is off: then the checkpoint is that of a run that knows no average
+        parts["average"], configuration["ema"] = average, ema
+    checkpoint = _Checkpoint(directory / f"{name}.pt", configuration, parts)
     torch.manual_seed(runtime.seed)
-    report = checkpoint.resume(name, network, optimizer, scheduler)
+    report = checkpoint.resume(name)
 
     def step(batch: Batch) -> float:
+        part, weight = share(batch, workers) if share else (batch, 1.0)
         with runtime.forward_pass():
-            value = loss(batch)
+            value = loss(part) * weight
         optimizer.zero_grad(set_to_none=True)
         value.backward()  # type: ignore[no-untyped-call]
+        value = workers.total(parameters, value)
         nn.utils.clip_grad_norm_(parameters, options.clip)
         optimizer.step()
         scheduler.step()
+        average.update()
         return value.item()
 
     def assess() -> str:
         network.eval()
-        with torch.inference_mode(), runtime.forward_pass():
-            score = validate()
-        if score > report.best_score:
-            report.best_score, report.best_epoch = score, report.epochs
-            checkpoint.keep_best(network)
+        with average.in_place():
+            with torch.inference_mode(), runtime.forward_pass():
+                score = workers.told(validate() if workers.main else 0.0, runtime.device)
+            if score > report.best_score:
+                report.best_score, report.best_epoch = score, report.epochs
+                if workers.main:
+                    checkpoint.keep_best(network)
         report.history[-1]["score"] = score
         return f"{metric} {score:.4f}, best {report.best_score:.4f}"
 
@@ -140,6 +159,7 @@ def fit(
         while report.epochs < options.epochs and not _exhausted(report, options):
             started = time.perf_counter()
             network.train()
+            workers.seed(runtime.seed, report.epochs)
             losses = []
             for batch in epoch_batches(np.random.default_rng((runtime.seed, report.epochs))):
                 losses.append(step(batch))
@@ -152,7 +172,9 @@ def fit(
                 if not console.is_terminal:  # a log file shows no bar until it is full
                     console.print(f"{name}: epoch {report.epochs} of {options.epochs}, {scores}")
             report.seconds += time.perf_counter() - started
-            checkpoint.save(network, optimizer, scheduler, report)
+            if workers.main:
+                checkpoint.save(report)
+    workers.wait()  # until the best weights are written
     checkpoint.restore_best(network)
     network.eval()
     console.print(
@@ -204,16 +226,15 @@ def _progress(console: Console) -> Progress:
 class _Checkpoint:
     """The state of a run on disk, written whole after every epoch."""
 
-    def __init__(self, path: Path, options: FitOptions, runtime: Runtime) -> None:
+    def __init__(self, path: Path, configuration: Mapping[str, object], parts: Mapping[str, Any]) -> None:
         self.path, self.best_path = path, path.with_suffix(".best.pt")
-        self.configuration = json.dumps({**asdict(options), **asdict(runtime)}, sort_keys=True)
+        self.configuration = json.dumps(configuration, sort_keys=True)
+        self.parts = parts
 
-    def save(self, network: nn.Module, optimizer: Any, scheduler: Any, report: FitReport) -> None:
+    def save(self, report: FitReport) -> None:
         state = {
             "configuration": self.configuration,
-            "network": network.state_dict(),
-            "optimizer": optimizer.state_dict(),
-            "scheduler": scheduler.state_dict(),
+            **{name: part.state_dict() for name, part in self.parts.items()},
             "random": torch.get_rng_state(),
             "report": asdict(report),
         }
@@ -225,7 +246,7 @@ class _Checkpoint:
     def restore_best(self, network: nn.Module) -> None:
         network.load_state_dict(torch.load(self.best_path, weights_only=True))
 
-    def resume(self, name: str, network: nn.Module, optimizer: Any, scheduler: Any) -> FitReport:
+    def resume(self, name: str) -> FitReport:
         if not self.path.exists():
             return FitReport(name)
         state = torch.load(self.path, weights_only=True)
@@ -234,9 +255,8 @@ class _Checkpoint:
                 f"{self.path} belongs to a run with another configuration ({state['configuration']}). "
                 "Train with the same options, or with --fresh, or into another --work folder."
             )
-        network.load_state_dict(state["network"])
-        optimizer.load_state_dict(state["optimizer"])
-        scheduler.load_state_dict(state["scheduler"])
+        for part, held in self.parts.items():
+            held.load_state_dict(state[part])
         torch.set_rng_state(state["random"])
         return FitReport(**state["report"])
 

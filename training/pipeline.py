@@ -22,13 +22,16 @@ from models.catalogue import Catalogue
 from models.errors import TrainingError
 from models.graphs import Graphs
 from models.networks.sid_mlp import SidMlpPlusPlusConfig
+from models.networks.tiger import Tiger
 from training.data.dataset import Dataset
+from training.distributed import Workers
 from training.embeddings import embed
 from training.evaluate import Results, check_catalogue, evaluate
 from training.fusion import fit_ensemble
+from training.iirg import Iirg
 from training.index_build import build_index
 from training.lists import collect
-from training.loop import Runtime
+from training.loop import FitReport, Runtime
 from training.presets import Preset
 from training.publish import Parts, next_version, publish, stage, write_manifest
 from training.recommenders import Workshop, distil_sid_mlp, distil_sid_mlp_pp, train_sasrec, train_tiger
@@ -38,6 +41,7 @@ from training.tokenizers.interface import Tokenizer
 from training.tokenizers.quality import TokenizerReport, report
 
 RECORD = "run.json"  # what a work folder is for
+EMBEDDINGS = "embeddings.npy"  # of the item texts, [N, d]
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,7 @@ class Plan:
     flat: bool = False
     tokenizer: registry.TokenizerName = "rkmeans"
     collisions: Collisions = "digit"
+    iirg: bool = False  # whether TIGER learns neighbours too, with the preset's options
 
 
 def train(dataset: Dataset, plan: Plan, console: Console) -> tuple[Path, Results]:
@@ -65,10 +70,11 @@ def train(dataset: Dataset, plan: Plan, console: Console) -> tuple[Path, Results
     _claim(plan, dataset)
     console.print(f"{dataset.name}: {len(dataset.user_ids)} users, {dataset.num_items} items; {dataset.report}")
     codes, tokenizer, tokens = _semantic_ids(dataset, plan, console)
+    Workers.present().wait()  # those that `assist` need the semantic ids
     shop = Workshop(dataset, plan.runtime, plan.work, console)
     preset = plan.preset
     sasrec, sasrec_report = train_sasrec(shop, preset.sasrec_config(dataset.num_items), preset.fit_sasrec)
-    tiger, tiger_report = train_tiger(shop, codes, replace(preset.tiger, levels=codes.shape[1]), preset.fit_tiger)
+    tiger, tiger_report = _train_tiger(shop, codes, plan)
     student, student_report = distil_sid_mlp(shop, tiger, codes, preset.sid_mlp, preset.fit_sid_mlp)
     plus_plus = SidMlpPlusPlusConfig(preset.role_encoder, preset.sid_mlp)
     student_pp, reports_pp = distil_sid_mlp_pp(
@@ -108,12 +114,30 @@ def train(dataset: Dataset, plan: Plan, console: Console) -> tuple[Path, Results
         "runs": {
             r.name: _without_history(asdict(r)) for r in (sasrec_report, tiger_report, student_report, *reports_pp)
         },
+        "regularization": asdict(preset.regularization),
+        "iirg": asdict(preset.iirg) if plan.iirg else None,
     }
     stage(parts, training, version, staged)
     results = _measure(staged, dataset, console)
     destination = plan.out / plan.name if plan.flat else plan.out / plan.name / str(version)
     publish(staged, destination, replace=plan.flat)
     return destination, results
+
+
+def assist(dataset: Dataset, plan: Plan) -> None:
+    """What the other processes of a `torchrun` do while the main one calls `train`: their share of TIGER's training."""
+    Workers.present().wait()
+    console = Console(quiet=True)
+    codes = _semantic_ids(dataset, plan, console)[0]  # from the work folder
+    _train_tiger(Workshop(dataset, plan.runtime, plan.work, console), codes, plan)
+
+
+def _train_tiger(shop: Workshop, codes: NDArray[np.int64], plan: Plan) -> tuple[Tiger, FitReport]:
+    preset, iirg = plan.preset, None
+    if plan.iirg:
+        iirg = Iirg.of(preset.iirg, shop.sequences, np.load(plan.work / EMBEDDINGS))
+    config = replace(preset.tiger, levels=codes.shape[1])
+    return train_tiger(shop, codes, config, preset.fit_tiger, preset.regularization, iirg)
 
 
 def _measure(staged: Path, dataset: Dataset, console: Console) -> Results:
@@ -140,7 +164,7 @@ def _semantic_ids(
 ) -> tuple[NDArray[np.int64], Tokenizer, TokenizerReport]:
     """Codes [N + 1, D] with the tokenizer that made them, from the work folder where a run was interrupted."""
     preset, stored = plan.preset, plan.work / "tokenizer.npz"
-    vectors_path = plan.work / "embeddings.npy"
+    vectors_path = plan.work / EMBEDDINGS
     if not vectors_path.exists():
         console.print(f"embedding {dataset.num_items} item texts with {plan.embedder}")
         texts = dataset.items["text"].to_pylist()
@@ -216,6 +240,7 @@ def _claim(plan: Plan, dataset: Dataset) -> None:
         "tokenizer": plan.tokenizer,
         "collisions": plan.collisions,
         "runtime": asdict(plan.runtime),
+        "iirg": plan.iirg,
         "data": digest.hexdigest(),
     }
     text = json.dumps(purpose, indent=1, sort_keys=True)

@@ -15,7 +15,9 @@ from models.networks.role_encoder import RoleEncoderConfig
 from models.networks.sasrec import SASRecConfig
 from models.networks.sid_mlp import SidMlpConfig
 from models.networks.tiger import TigerConfig
+from training.iirg import PUBLISHED, IirgOptions
 from training.loop import FitOptions
+from training.regularization import PLAIN, Regularization
 from training.tokenizers.autoencoder import AutoencoderOptions
 
 
@@ -37,6 +39,8 @@ class Preset:
     fit_tiger: FitOptions
     fit_role_encoder: FitOptions  # stage 1 of SID-MLP++
     fit_sid_mlp: FitOptions  # and stage 2
+    regularization: Regularization = PLAIN  # of TIGER
+    iirg: IirgOptions = PUBLISHED  # where a run asks for it
 
     def sasrec_config(self, items: int) -> SASRecConfig:
         """SASRec's configuration for a catalogue of `items`."""

@@ -1,7 +1,7 @@
 """Trains the recommenders: SASRec, TIGER, and from TIGER its students SID-MLP and SID-MLP++."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +25,10 @@ from models.networks.tiger import Tiger, TigerConfig
 from training.batches import PrefixExamples, sequence_batches
 from training.data.dataset import Dataset
 from training.distillation import Distillation, TeacherStates
+from training.distributed import Workers
+from training.iirg import TASKS, Iirg, Pairs
 from training.loop import FitOptions, FitReport, Runtime, fit
+from training.regularization import PLAIN, Regularization, drop_items, smoothed_loss
 from training.role_distillation import StateMatching, explained_variance
 from training.validation import beam_validator, sample, sasrec_validator
 
@@ -74,31 +77,60 @@ def train_sasrec(shop: Workshop, config: SASRecConfig, options: FitOptions) -> t
 
 
 def train_tiger(
-    shop: Workshop, codes: NDArray[np.int64], config: TigerConfig, options: FitOptions
+    shop: Workshop,
+    codes: NDArray[np.int64],
+    config: TigerConfig,
+    options: FitOptions,
+    regularization: Regularization = PLAIN,
+    iirg: Iirg | None = None,
 ) -> tuple[Tiger, FitReport]:
-    """TIGER on every prefix of the training sequences; `codes` are semantic ids [N + 1, D]."""
+    """TIGER on every prefix of the training sequences; `codes` are semantic ids [N + 1, D].
+
+    With `iirg`, the network has the tokens of the auxiliary tasks and learns them too. Of several processes that
+    `torchrun` started, all must call this.
+    """
     device = shop.runtime.device
     torch.manual_seed(shop.runtime.seed)
-    network = Tiger(config).to(device)
+    network = Tiger(replace(config, tasks=TASKS) if iirg else config).to(device)
     item_codes = torch.from_numpy(codes).to(device)
     examples = PrefixExamples.of(shop.sequences, config.max_history)
 
-    def loss(rows: NDArray[np.int64]) -> Tensor:
-        history, targets = (tensor.to(device) for tensor in examples.take(rows))
-        logits = network(history, targets, item_codes).float()
-        return F.cross_entropy(logits.flatten(0, 1), network.code_tokens(item_codes[targets]).flatten())
+    def epoch_batches(random: np.random.Generator) -> list[tuple[NDArray[np.int64], Pairs | None]]:
+        batches = examples.epoch(options.batch_size, random)
+        return [(rows, iirg.draw(random, len(rows)) if iirg else None) for rows in batches]
 
+    def loss(batch: tuple[NDArray[np.int64], Pairs | None]) -> Tensor:
+        rows, pairs = batch
+        history, targets = (tensor.to(device) for tensor in examples.take(rows))
+        history = drop_items(history, regularization.history_dropout)
+        logits = network(history, targets, item_codes).float()
+        main = smoothed_loss(network, logits, item_codes[targets], regularization.label_smoothing)
+        return main if iirg is None or pairs is None else main + iirg.loss(network, item_codes, pairs)
+
+    def share(
+        batch: tuple[NDArray[np.int64], Pairs | None], workers: Workers
+    ) -> tuple[tuple[NDArray[np.int64], Pairs | None], float]:
+        rows, pairs = batch
+        part, weight = workers.share(rows)
+        return (part, pairs), weight  # every process takes all pairs: they are few, and their weights add up to 1
+
+    extras: dict[str, object] = {name: value for name, value in asdict(regularization).items() if value}
+    if iirg:
+        extras["iirg"] = asdict(iirg.options)
     instances = sample(shop.dataset.instances("valid"), shop.runtime.seed)
     report = fit(
         "tiger",
         network,
         options,
         shop.runtime,
-        epoch_batches=lambda random: examples.epoch(options.batch_size, random),
+        epoch_batches=epoch_batches,
         loss=loss,
         validate=beam_validator(TigerBeam(network, VALIDATION_BEAMS), config.max_history, item_codes, instances),
         directory=shop.directory,
         console=shop.console,
+        ema=regularization.ema,
+        extras=extras,
+        share=share,
     )
     return network.cpu(), report
 

@@ -4,12 +4,16 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import track
 
+from models.histories import allow_all_but
 from models.networks.beam import TigerBeam
 from models.networks.sasrec import SASRec
 from models.networks.sid_mlp import SidMlpBeam
 from models.trie import Trie
-from training.batches import history_batches, pad
+from training.batches import Sequences, history_batches, pad
 from training.data.dataset import Instances
 from training.export import level_tensors
 from training.metrics import Ranks, ndcg, ranks
@@ -53,13 +57,31 @@ def beam_ranks(
     search: TigerBeam | SidMlpBeam, trie: Trie, max_history: int, item_codes: torch.Tensor, instances: Instances
 ) -> Ranks:
     """Ranks [n] of the targets in the beams, 0 where absent."""
+    return ranks(beam_lists(search, trie, max_history, item_codes, instances.histories), instances.targets)
+
+
+def beam_lists(
+    search: TigerBeam | SidMlpBeam,
+    trie: Trie,
+    max_history: int,
+    item_codes: torch.Tensor,
+    histories: Sequences,
+    *,
+    masked: bool = False,
+    console: Console | None = None,
+) -> NDArray[np.int64]:
+    """Items [n, K] of the beams, best first; with `masked`, none of the history's own (protocol B).
+
+    With a `console`, progress is shown there.
+    """
     device = item_codes.device
     leaf_item = torch.from_numpy(trie.leaf_item).to(device)
-    found = np.zeros(len(instances.targets), dtype=np.int64)
-    for rows in history_batches(instances.histories, BATCH):
-        allowed = np.ones((len(rows), trie.items + 1), dtype=np.bool_)
+    found = np.zeros((len(histories), search.width), dtype=np.int64)
+    batches = list(history_batches(histories, BATCH))
+    for rows in track(batches, "lists", console=console, disable=console is None):
+        chosen = [histories[i] for i in rows]
+        allowed = allow_all_but(chosen if masked else [()] * len(rows), trie.items)
         levels = [type(level)(*(table.to(device) for table in level)) for level in level_tensors(trie, allowed)]
-        history = pad([instances.histories[i] for i in rows], max_history).to(device)
-        items, _ = search(history, item_codes, leaf_item, levels)
-        found[rows] = ranks(items.cpu().numpy(), instances.targets[rows])
+        items, _ = search(pad(chosen, max_history).to(device), item_codes, leaf_item, levels)
+        found[rows] = items.cpu().numpy()
     return found

@@ -38,6 +38,7 @@ class TigerConfig:
     max_history: int = 20  # items
     buckets: int = 32  # relative position buckets
     max_distance: int = 128
+    tasks: int = 0  # auxiliary tasks of training, each with a token of its own
 
     @property
     def user_token(self) -> int:
@@ -51,8 +52,12 @@ class TigerConfig:
 
     @property
     def vocabulary(self) -> int:
-        """Number of tokens: padding, V codes for each of D levels, user, end."""
-        return self.end_token + 1
+        """Number of tokens: padding, V codes for each of D levels, user, end, and one for each auxiliary task."""
+        return self.end_token + 1 + self.tasks
+
+    def task_token(self, task: int) -> int:
+        """The token that stands in place of the user's for an auxiliary task, from 0; serving never uses it."""
+        return self.end_token + 1 + task
 
 
 def relative_bucket(relative: Tensor, *, bidirectional: bool, buckets: int, max_distance: int) -> Tensor:
@@ -125,10 +130,23 @@ class Attention(nn.Module):
     def attend(self, normed: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> Tensor:
         """Attention output [B, S, d_model] of queries [B, S, d_model] under `bias` [B, heads, S, keys]."""
         queries = self.split(self.query(normed))
-        # ONNX Runtime's Attention takes no broadcast mask, so the bias is expanded (a view here, a copy there).
-        mask = bias.to(queries.dtype).expand(queries.shape[0], self.heads, queries.shape[2], keys.shape[2])
-        mixed = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask, scale=1.0)
+        mix = _plain_attention if self.training and not queries.is_cuda else _fused_attention
+        mixed = mix(queries, keys, values, bias)
         return dropout(self.output(mixed.transpose(1, 2).flatten(-2)), self.dropout, self.training)
+
+
+def _fused_attention(queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> Tensor:
+    """softmax(QK + bias) V [B, heads, S, d_kv], as one operator."""
+    # ONNX Runtime's Attention takes no broadcast mask, so the bias is expanded (a view here, a copy there).
+    mask = bias.to(queries.dtype).expand(*queries.shape[:3], keys.shape[2])
+    return F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask, scale=1.0)
+
+
+def _plain_attention(queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> Tensor:
+    """The same in its steps, which a CPU trains faster: the operator's backward pass is slow for few queries, and its
+    unfused form converts bf16 products to float32 and back."""
+    scores = queries @ keys.transpose(-1, -2) + bias  # the bias is float32, and so are the sum and its softmax
+    return scores.softmax(-1).to(values.dtype) @ values
 
 
 class EncoderBlock(nn.Module):
@@ -177,25 +195,27 @@ class Encoder(nn.Module):
         self.norm = RMSNorm(config.d_model)
         nn.init.normal_(self.bias.weight, std=config.d_model**-0.5)
 
-    def tokens(self, history: Tensor, item_codes: Tensor) -> tuple[Tensor, Tensor]:
+    def tokens(self, history: Tensor, item_codes: Tensor, opening: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Tokens [B, T] of a left-aligned, 0-padded history [B, L], and which of them are real (bool).
 
-        Layout: user, D codes for each item, end, padding. `item_codes` is [N + 1, D] with codes 0..V-1.
+        Layout: user (or `opening` [B], the token of another task), D codes for each item, end, padding.
+        `item_codes` is [N + 1, D] with codes 0..V-1.
         """
         config = self.config
         first = 1 + torch.arange(config.levels, device=history.device) * config.codebook_size
         body = (item_codes[history] + first).flatten(1)  # B, L * D
         edge = torch.zeros_like(history[:, :1])
-        tokens = torch.cat([edge + config.user_token, body, edge], dim=1)
+        start = edge + config.user_token if opening is None else opening[:, None]
+        tokens = torch.cat([start, body, edge], dim=1)
         position = torch.arange(tokens.shape[1], device=history.device)
         end = 1 + (history > 0).sum(1, keepdim=True) * config.levels
         tokens = torch.where(position == end, config.end_token, tokens)
         real = position <= end
         return torch.where(real, tokens, PADDING), real
 
-    def forward(self, history: Tensor, item_codes: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, history: Tensor, item_codes: Tensor, opening: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """States [B, T, d_model] and the mask of real tokens [B, T]."""
-        tokens, real = self.tokens(history, item_codes)
+        tokens, real = self.tokens(history, item_codes, opening)
         x = dropout(self.embedding(tokens), self.config.dropout, self.training)
         bias = self.position_bias(tokens.shape[1], x) + padding_bias(real, x)
         for block in self.blocks:
@@ -286,7 +306,7 @@ class Tiger(nn.Module):
         tokens = torch.cat([start, self.code_tokens(prefix)], dim=1)
         return self.output(self.decoder(self.encoder.embedding(tokens), states, real))
 
-    def forward(self, history: Tensor, target: Tensor, item_codes: Tensor) -> Tensor:
+    def forward(self, history: Tensor, target: Tensor, item_codes: Tensor, opening: Tensor | None = None) -> Tensor:
         """Logits [B, D, vocabulary] of the target items [B] given histories [B, L], teacher-forced."""
-        states, real = self.encoder(history, item_codes)
+        states, real = self.encoder(history, item_codes, opening)
         return self.decode(item_codes[target][:, :-1], states, real)

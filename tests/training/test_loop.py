@@ -50,12 +50,13 @@ class Toy:
     x: Tensor
     y: Tensor
     validations: int = 0
+    ema: float = 0.0
 
     @classmethod
-    def new(cls) -> "Toy":
+    def new(cls, ema: float = 0.0) -> "Toy":
         torch.manual_seed(0)
         x = torch.randn(64, 4)
-        return cls(Net(), x, (x**2).sum(1, keepdim=True) / 4)
+        return cls(Net(), x, (x**2).sum(1, keepdim=True) / 4, ema=ema)
 
     def loss(self, rows: Rows) -> Tensor:
         return (self.network(self.x[rows]) - self.y[rows]).square().mean()
@@ -76,6 +77,7 @@ class Toy:
             validate=validate or self.score,
             directory=directory,
             console=QUIET,
+            ema=self.ema,
         )
 
 
@@ -144,12 +146,13 @@ def test_validation_sees_the_network_without_dropout_or_gradients(tmp_path: Path
     toy.fit(tmp_path, replace(OPTIONS, epochs=1), validate)
 
 
+@pytest.mark.parametrize("ema", [0.0, 0.9])
 @pytest.mark.parametrize("epoch", [1, 3, 6])
-def test_a_run_stopped_in_validation_resumes_to_the_same_weights(tmp_path: Path, epoch: int) -> None:
-    whole = Toy.new()
+def test_a_run_stopped_in_validation_resumes_to_the_same_weights(tmp_path: Path, epoch: int, ema: float) -> None:
+    whole = Toy.new(ema)
     report = whole.fit(tmp_path / "whole")
 
-    stopped = Toy.new()
+    stopped = Toy.new(ema)
 
     def validate() -> float:
         stopped.validations += 1
@@ -159,7 +162,7 @@ def test_a_run_stopped_in_validation_resumes_to_the_same_weights(tmp_path: Path,
 
     with pytest.raises(InterruptionError):
         stopped.fit(tmp_path / "stopped", validate=validate)
-    resumed = Toy.new()
+    resumed = Toy.new(ema)
     torch.manual_seed(99)  # a fresh process has another state
     torch.rand(7)
     again = resumed.fit(tmp_path / "stopped")
@@ -222,7 +225,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from tests.training.test_loop import Toy
-toy = Toy.new()
+toy = Toy.new(float(sys.argv[2]))
 plain, calls = toy.loss, 0
 def loss(rows):
     global calls
@@ -235,15 +238,18 @@ toy.fit(Path(sys.argv[1]))
 """
 
 
-def test_a_killed_process_resumes_to_the_same_weights(tmp_path: Path) -> None:
+@pytest.mark.parametrize("ema", [0.0, 0.9])
+def test_a_killed_process_resumes_to_the_same_weights(tmp_path: Path, ema: float) -> None:
     root = Path(__file__).parents[2]
     killed = subprocess.run(
-        [sys.executable, "-c", KILLED, str(tmp_path / "killed")], cwd=root, env={**os.environ, "PYTHONPATH": str(root)}
+        [sys.executable, "-c", KILLED, str(tmp_path / "killed"), str(ema)],
+        cwd=root,
+        env={**os.environ, "PYTHONPATH": str(root)},
     )
     assert killed.returncode == -signal.SIGKILL
     state = torch.load(tmp_path / "killed" / "toy.pt", weights_only=True)
     assert state["report"]["epochs"] == 3
-    resumed, whole = Toy.new(), Toy.new()
+    resumed, whole = Toy.new(ema), Toy.new(ema)
     resumed.fit(tmp_path / "killed")
     whole.fit(tmp_path / "whole")
     assert weights(resumed.network) == weights(whole.network)
@@ -265,6 +271,61 @@ def test_another_configuration_is_refused(tmp_path: Path, change: dict[str, obje
         Toy.new().fit(tmp_path, replace(OPTIONS, **change))  # type: ignore[arg-type]
     stored = json.loads(str(error.value).split("(", 1)[1].rsplit(").", 1)[0])
     assert stored["learning_rate"] == OPTIONS.learning_rate
+
+
+def test_extras_and_an_average_belong_to_the_configuration(tmp_path: Path) -> None:
+    plain = Toy.new()
+    plain.fit(tmp_path)
+    with pytest.raises(TrainingError, match="another configuration"):
+        Toy.new(ema=0.9).fit(tmp_path)
+    extras = {"iirg": {"window": 5}}
+    with pytest.raises(TrainingError, match="another configuration"):
+        fit(
+            "toy",
+            plain.network,
+            OPTIONS,
+            RUNTIME,
+            epoch_batches=lambda random: [],
+            loss=plain.loss,
+            validate=plain.score,
+            directory=tmp_path,
+            console=QUIET,
+            extras=extras,
+        )
+
+
+def test_an_average_is_validated_and_kept_and_leaves_training_alone(tmp_path: Path) -> None:
+    """Followed by hand with the weights that every step of a run without an average begins with."""
+    plain, averaged = Toy.new(), Toy.new(ema=0.9)
+    steps: list[np.ndarray] = []
+
+    def flat(network: Net) -> np.ndarray:
+        return np.concatenate([parameter.detach().flatten().double().numpy() for parameter in network.parameters()])
+
+    def loss(rows: Rows) -> Tensor:
+        steps.append(flat(plain.network))
+        return Toy.loss(plain, rows)
+
+    plain.loss = loss  # type: ignore[method-assign]
+    without = plain.fit(tmp_path / "plain", validate=lambda: -1.0)
+    expected = steps[0]
+    for step, after in enumerate([*steps[1:], steps[-1]][: 8 * OPTIONS.epochs - 1], start=1):
+        decay = min(0.9, (1 + step) / (10 + step))
+        expected = decay * expected + (1 - decay) * after
+    seen: list[np.ndarray] = []
+
+    def validate() -> float:
+        seen.append(flat(averaged.network))
+        return float(len(seen))
+
+    report = averaged.fit(tmp_path / "averaged", validate=validate)
+    assert [entry["loss"] for entry in report.history] == [entry["loss"] for entry in without.history]
+    last = torch.load(tmp_path / "averaged" / "toy.pt", weights_only=True)
+    own = np.concatenate([values.flatten().double().numpy() for values in last["network"].values()])
+    decay = min(0.9, (1 + 48) / (10 + 48))
+    np.testing.assert_allclose(flat(averaged.network), decay * expected + (1 - decay) * own, rtol=0, atol=1e-5)
+    assert (flat(averaged.network) == seen[-1]).all()
+    assert not np.allclose(own, seen[-1], atol=1e-3)
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])

@@ -1,5 +1,7 @@
 """What the networks promise to training: causality, padding, token layout, dropout and T5's buckets."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -90,6 +92,22 @@ def test_tiger_sees_only_the_codes_before(tiger: Tiger) -> None:
     first, second = tiger(history, torch.tensor([1, 2]), codes)
     torch.testing.assert_close(first[:2], second[:2])  # logits of levels 1 and 2 know at most the first code
     assert not torch.allclose(first[2], second[2], atol=1e-3)
+
+
+def test_tiger_trains_with_the_attention_it_serves_with(tiger: Tiger) -> None:
+    """Training on a CPU takes the products apart; loss and gradients are those of the one operator."""
+    codes = torch.randint(0, 5, (ITEMS + 1, 3), generator=torch.Generator().manual_seed(2))
+    history, target = torch.tensor([[3, 1, 0, 0], [6, 7, 8, 9]]), torch.tensor([5, 6])
+    network = Tiger(replace(tiger.config, dropout=0.0))
+    network.load_state_dict(tiger.state_dict())
+    found = []
+    for training in (True, False):
+        network.train(training).zero_grad()
+        logits = network(history, target, codes)
+        F.cross_entropy(logits.flatten(0, 1), network.code_tokens(codes[target]).flatten()).backward()
+        found.append([logits, *(parameter.grad for parameter in network.parameters())])
+    for trained, served in zip(*found, strict=True):
+        torch.testing.assert_close(trained, served, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("bidirectional", [True, False])

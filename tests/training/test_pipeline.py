@@ -63,7 +63,8 @@ class Shop:
 
     def arguments(self, *more: str) -> list[str]:
         options = {"--name": "demo", "--preset": "tiny", "--embedder": "tfidf", "--out": self.out, "--work": self.work}
-        return ["train", str(self.data), *(str(part) for pair in options.items() for part in pair), "--fp32", *more]
+        words = [str(part) for pair in options.items() for part in pair]
+        return ["train", str(self.data), *words, "--fp32", "--iirg", *more]
 
     def tandem(self, *arguments: str) -> str:
         """Run a command of `tandem` in this process; its errors are raised here."""
@@ -166,6 +167,8 @@ def test_the_manifest_tells_what_the_bundle_is(bundle: Bundle, dataset: Dataset)
     assert configuration["networks"]["tiger"]["d_model"] == 16
     assert configuration["networks"]["sid_mlp_pp"]["encoder"]["hidden"] == 32
     assert set(configuration["runs"]) == {*NETWORKS, "sid_mlp_pp_encoder"}
+    assert configuration["networks"]["tiger"]["tasks"] == 2
+    assert configuration["iirg"] == {"lambda_1": 1, "lambda_2": 1, "window": 5, "collaborative": 5, "semantic": 5}
     assert configuration["minutes"] >= 0
     for protocol in "AB":
         rows = manifest.metrics["test"]["protocols"][protocol]["rows"]
@@ -262,8 +265,11 @@ def test_fitting_again_gives_the_same_ensembles_and_results(shop: Shop, first: P
 @pytest.mark.parametrize("change", [["--preset", "small"], ["--seed", "1"], ["--embedder", "minilm"], ["--bf16"]])
 def test_a_work_folder_of_another_run_is_refused(shop: Shop, first: Path, change: list[str]) -> None:
     before = fingerprints(shop.work)
-    with pytest.raises(TrainingError, match=r"other data or options .*run\.json.*--fresh"):
-        shop.tandem(*shop.arguments(*change))
+    plain = shop.arguments()
+    plain.remove("--iirg")
+    for arguments in (shop.arguments(*change), plain):
+        with pytest.raises(TrainingError, match=r"other data or options .*run\.json.*--fresh"):
+            shop.tandem(*arguments)
     assert fingerprints(shop.work) == before
 
 

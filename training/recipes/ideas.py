@@ -1,0 +1,71 @@
+"""Ideas for TIGER's training, each against the same baseline at an equal budget.
+
+    python -m training.recipes.ideas DATA --out DIR --ideas ema,smoothing=0.05,history,iirg
+
+Choose by the validation table; the test table tells what the choice is worth.
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from models.errors import TrainingError
+from training.data.dataset import load_dataset
+from training.iirg import IirgOptions
+from training.recipes.variants import Variant, compare, plan
+from training.recipes.variants_table import write
+from training.regularization import Regularization
+
+IDEAS: Mapping[str, tuple[float, Callable[[str, float], Variant]]] = {
+    "ema": (0.999, lambda name, value: Variant(name, Regularization(ema=value))),
+    "smoothing": (0.1, lambda name, value: Variant(name, Regularization(label_smoothing=value))),
+    "history": (0.2, lambda name, value: Variant(name, Regularization(history_dropout=value))),
+    "collaborative": (1.0, lambda name, value: Variant(name, iirg=IirgOptions(lambda_1=value, lambda_2=0.0))),
+    "semantic": (1.0, lambda name, value: Variant(name, iirg=IirgOptions(lambda_1=0.0, lambda_2=value))),
+    "iirg": (1.0, lambda name, value: Variant(name, iirg=IirgOptions(lambda_1=value, lambda_2=value))),
+}
+"""By name: what the number means by default, and the variant of a number."""
+
+
+def idea(word: str) -> Variant:
+    """The variant that NAME or NAME=NUMBER asks for.
+
+    Raises:
+        TrainingError: there is no such idea, or the number is none.
+    """
+    name, _, number = word.partition("=")
+    try:
+        default, build = IDEAS[name]
+        value = float(number) if number else default
+    except (KeyError, ValueError):
+        raise TrainingError(
+            f"an idea must be one of {', '.join(IDEAS)}, or NAME=NUMBER, got {word!r}. Correct --ideas."
+        ) from None
+    return build(f"{name}={value:g}", value)
+
+
+def main(
+    data: Annotated[Path, typer.Argument(help="folder or file of interactions")],
+    out: Annotated[Path, typer.Option(help="folder of the results and the checkpoints")],
+    ideas: Annotated[str, typer.Option(help=f"comma-separated NAME or NAME=NUMBER of {', '.join(IDEAS)}")],
+    preset: Annotated[str, typer.Option(help="network, schedule and semantic ids")] = "small",
+    epochs: Annotated[int | None, typer.Option(help="of every run; default: the preset's")] = None,
+    seeds: Annotated[list[int], typer.Option("--seed", help="repeatable: a run of each variant a seed")] = [0],  # noqa: B006
+    embedder: Annotated[str | None, typer.Option(help="minilm, tfidf, or the path of a model")] = None,
+    device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
+) -> None:
+    """Run the experiment, or go on with it, and write ideas.json and ideas.md."""
+    console = Console()
+    variants = [idea(word) for word in ideas.split(",")]
+    dataset = load_dataset(data)
+    work = out / "work"
+    chosen = plan(dataset, preset, epochs, work, embedder, device)
+    found = compare(dataset, chosen, variants, seeds, ["valid", "test"], console)
+    write(found, out, "ideas", console)
+
+
+if __name__ == "__main__":
+    typer.run(main)
