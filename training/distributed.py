@@ -51,7 +51,7 @@ class Workers:
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         flat = torch.cat([*(gradient.flatten() for gradient in gradients), loss.detach().reshape(1)])
         distributed.all_reduce(flat)
-        for gradient, summed in zip(gradients, flat[:-1].split([g.numel() for g in gradients]), strict=True):
+        for gradient, summed in zip(gradients, torch.split(flat[:-1], [g.numel() for g in gradients]), strict=True):
             gradient.copy_(summed.view_as(gradient))
         return flat[-1]
 
