@@ -45,7 +45,7 @@ from training.export import Search, export_generative, in_half, level_tensors
 HISTORY = 20
 BATCHES, BEAMS = (1, 8, 32, 128, 256), (10, 50)
 PEER, TORCH = "Hugging Face + trie", "TIGER, PyTorch"
-FIXED = "CUDA graphs"  # on a CPU the fixed shapes alone, which nothing records
+FIXED = {"cuda": "CUDA graphs", "cpu": "fixed shapes"}  # what a GPU records; on a CPU, the padding and copying alone
 CALLS = 5  # of a graph in a round
 Decode = Callable[[], NDArray[np.int64]]
 
@@ -85,7 +85,7 @@ class Stand:
                 path = self.folder / "graph.onnx"
                 export_generative(module, self.trie, self.item_codes, path)
                 self.sessions[name] = open_graph(path, execution)
-                self._fix(f"{name}, {FIXED}", open_graph(path, execution, record=True))
+                self._fix(f"{name}, {FIXED[self.device]}", open_graph(path, execution, record=True))
         self.module = copy.deepcopy(TigerBeam(self.tiger, beams).eval()).to(self.device)
 
     def _fix(self, name: str, opened: Opened) -> None:
@@ -130,7 +130,7 @@ class Stand:
         return {
             PEER: lambda: self.peer(on_device(), beams)[0].numpy(),
             TORCH: lambda: self.module(on_device(), *fixed, levels)[0].cpu().numpy(),
-            **{name: plain(name) for name in self.sessions if not name.endswith(FIXED)},
+            **{name: plain(name) for name in self.sessions if not name.endswith(FIXED[self.device])},
             **{name: replayed(name) for name in self.replays},
         }
 
