@@ -13,11 +13,10 @@ import argparse
 import statistics
 import tempfile
 import time
+import tracemalloc
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +78,7 @@ class Decoded:
 
 def decoders(folder: Path, tiger: Tiger, student: SidMlp) -> Sessions:
     """One graph of each generative network, for every catalogue."""
-    searches = {
+    searches: dict[str, FusedTigerBeam | SidMlpBeam] = {
         "tiger": FusedTigerBeam(tiger, BEAMS),
         "sid_mlp": SidMlpBeam(FusedEncoder(tiger.encoder), student, BEAMS),
     }
@@ -105,25 +104,20 @@ def medians(calls: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, fl
     return {name: round(statistics.median(values) * 1e3, 4) for name, values in times.items()}
 
 
-def build(path: Path) -> dict[str, float]:
-    """Seconds to build the trie of the semantic ids in a file, and the peak memory of this process, ids included."""
-    codes = np.load(path)
+def build(codes: NDArray[np.int64]) -> dict[str, float]:
+    """Seconds to build a trie, the most memory that it took beyond the semantic ids, and the size of its tables."""
+    tracemalloc.start()
     started = time.perf_counter()
     trie = Trie.build(codes)
     seconds = time.perf_counter() - started
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
     return {
-        "build_seconds": round(seconds, 3),
-        "build_peak_mib": peak_mib("self"),
-        "tables_mb": round(sum(table.nbytes for table in trie.tables().values()) / 1e6, 1),
-        "item_codes_mb": round(codes.nbytes / 1e6, 1),
+        "build_seconds": round(seconds, 6),
+        "build_peak_mb": round(peak / 1e6, 3),
+        "tables_mb": round(sum(table.nbytes for table in trie.tables().values()) / 1e6, 3),
+        "item_codes_mb": round(codes.nbytes / 1e6, 3),
     }
-
-
-def build_alone(codes: NDArray[np.int64], folder: Path) -> dict[str, float]:
-    """`build` in a process of its own."""
-    np.save(folder / "codes.npy", codes)
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(build, folder / "codes.npy").result()
 
 
 def swap(codes: NDArray[np.int64], session: Any, folder: Path) -> tuple[Decoded, float]:
@@ -141,9 +135,8 @@ def mask_times(decoded: Decoded, rounds: int) -> dict[str, float]:
     """Milliseconds for the masks of a request: under a new filter of up to LISTED items, and under a known one."""
     random = np.random.default_rng(0)
     items = decoded.trie.items
-    only = random.choice(items, min(LISTED, items // 3), replace=False) + 1
-    hidden = random.choice(only, (rounds + 1, SEEN))
-    turns = iter(hidden)
+    only = (random.choice(items, min(LISTED, items // 3), replace=False) + 1).tolist()
+    turns = iter(random.choice(only, (rounds + 1, SEEN)).tolist())
     nothing_kept, known = Filters(decoded.trie, 0), decoded.filters.get(only)
     return {
         **medians({"filter_new_ms": lambda: nothing_kept.get(only)}, 3),
@@ -220,7 +213,7 @@ def measure(
     catalogues: dict[int, Decoded] = {}
     for size in track(sorted(sizes), "building", console=console):
         codes = beauty_like(size)
-        cases[size] = {"items": size, **build_alone(codes, folder)}
+        cases[size] = {"items": size, **build(codes)}
         catalogues[size], cases[size]["swap_seconds"] = swap(codes, first, folder)
         cases[size] |= mask_times(catalogues[size], rounds)
     with console.status("decoding"):

@@ -45,9 +45,9 @@ def test_small_catalogues_are_measured(tmp_path: Path, monkeypatch: pytest.Monke
         assert min(times) > 0
         assert case["swap_seconds"] > 0
         assert case["build_seconds"] > 0
-        assert 20 < case["build_peak_mib"] < 10_000
+        assert 0 < case["tables_mb"] < case["build_peak_mb"] < 1
     small, large = cases
-    assert large["item_codes_mb"] == pytest.approx(2_001 * 4 * 8 / 1e6, abs=0.05)
+    assert large["item_codes_mb"] == pytest.approx(2_001 * 4 * 8 / 1e6, abs=0.001)
     assert small["sid_mlp_ratio"] == 1 != large["sid_mlp_ratio"]
     assert small["scan_recall_at_50"] > 0.99
     assert [set(small[f"sasrec_batch_{batch}_ms"]) for batch in (1, 8)] == [{EXACT, SCAN}] * 2
