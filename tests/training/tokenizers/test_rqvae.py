@@ -1,12 +1,14 @@
 """RQ-VAE against one code at a time, and what keeps it from collapsing."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 from tests.training.tokenizers.embeddings import SIZE, embeddings
+from training.tokenizers import registry
 from training.tokenizers.interface import Tokenizer
 from training.tokenizers.quality import report
 from training.tokenizers.rqvae import RQVAE, RQVAENetwork
@@ -32,10 +34,12 @@ def test_codes_are_the_nearest_of_the_latent_level_by_level(rqvae: RQVAE) -> Non
         np.testing.assert_allclose(rebuilt[row], output * rqvae.standard.scale + rqvae.standard.mean, atol=1e-3)
 
 
-def test_it_does_not_collapse(rqvae: RQVAE, vectors: np.ndarray) -> None:
+def test_it_does_not_collapse(vectors: np.ndarray, options: registry.TokenizerOptions) -> None:
+    """Five items a code. Without k-means and without moving dead codes, 14 % of the first level's codes are in use."""
+    rqvae = registry.fit("rqvae", vectors, replace(options, codebook_size=64))
     found = report(rqvae, rqvae.encode(vectors), vectors)
-    assert all(level.utilization == 1 for level in found.levels)
-    assert all(level.entropy_bits > 0.8 * np.log2(SIZE) for level in found.levels)
+    assert all(level.utilization > 0.9 for level in found.levels)
+    assert all(level.entropy_bits > 5 for level in found.levels)
 
 
 def test_inputs_are_standardised(rqvae: RQVAE, vectors: np.ndarray) -> None:
