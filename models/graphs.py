@@ -15,6 +15,7 @@ from models.bundle import Bundle
 from models.errors import BundleError, TandemError
 from models.histories import History, pad
 from models.indicators import Ranked
+from models.precision import Precision, choose
 
 try:
     import onnxruntime as ort
@@ -58,7 +59,8 @@ def open_session(path: Path, threads: int) -> Any:
     options.log_severity_level = 3
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
-        return ort.InferenceSession(path, options, providers=providers())
+        # Fused, the sum and the norm in the heads of SID-MLP are slower than apart.
+        return ort.InferenceSession(path, options, providers=providers(), disabled_optimizers=["SkipLayerNormFusion"])
     except Exception as error:  # ONNX Runtime raises many types that share no base but Exception
         raise BundleError(f"{path} must be a graph that ONNX Runtime {ort.__version__} loads: {error}") from error
 
@@ -66,10 +68,11 @@ def open_session(path: Path, threads: int) -> Any:
 class Graphs:
     """All graphs of one bundle, ready to run."""
 
-    def __init__(self, bundle: Bundle, threads: int = 1) -> None:
+    def __init__(self, bundle: Bundle, threads: int = 1, precision: Precision = "fp32") -> None:
         self.bundle = bundle
         self.entries = bundle.manifest.graphs
-        self._sessions = {name: open_session(bundle.path / entry.file, threads) for name, entry in self.entries.items()}
+        self.choices = choose(self.entries, precision, providers()[0])
+        self._sessions = {name: open_session(bundle.path / c.file, threads) for name, c in self.choices.items()}
         self._tables: Mapping[str, NDArray[np.generic]] = {
             "item_codes": bundle.catalogue.codes,
             **bundle.trie.tables(),

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from models.precision import Precision
 from service.variants import VARIANTS
 
 PREFIX = "TANDEM_"
@@ -35,6 +36,9 @@ class Settings(BaseSettings):
     """Threads that run graphs; the default is one a core."""
     intra_op_threads: PositiveInt = 1
     """Threads inside one graph call. Keep workers x intra_op_threads within the cores."""
+    precision: Precision = "fp32"
+    """`fp32` runs the exact graphs; `auto` takes the faster int8 graph of the bundle where it loses at most 0.5 % of
+    NDCG@10 on validation; `int8` takes it whatever it loses."""
     graph_batch: dict[str, PositiveInt] = {"sasrec": 32, "tiger": 4, "sid_mlp": 8}
     """Largest batch of each graph. Batching pays for SASRec on a CPU, hardly for TIGER."""
 

@@ -6,7 +6,7 @@ import pytest
 
 from models.bundle import Bundle
 from models.graphs import Graphs
-from tests.bundles import tiny_bundle, tiny_parts
+from tests.bundles import tiny_bundle, tiny_parts, with_int8
 from training.publish import Parts
 
 
@@ -28,3 +28,9 @@ def bundle(bundle_path: Path) -> Bundle:
 @pytest.fixture(scope="session")
 def graphs(bundle: Bundle) -> Graphs:
     return Graphs(bundle)
+
+
+@pytest.fixture(scope="session")
+def int8_path(bundle_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny bundle with int8 graphs, of which TIGER's loses little by the manifest and SID-MLP's too much."""
+    return with_int8(bundle_path, tmp_path_factory.mktemp("int8") / "tiny", {"tiger": 0.004, "sid_mlp": 0.006})
