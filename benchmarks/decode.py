@@ -171,7 +171,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     for table in tables(results):
         console.print(table)
     for threads in arguments.threads:
-        console.print(overview(results, threads))
+        console.print(overview(results, threads), soft_wrap=True)
     emit(results, arguments.json)
 
 

@@ -133,7 +133,7 @@ class Decoders:
 
     def _decoder(self, name: str, beams: int, feeds: Mapping[str, Any]) -> Decoder:
         session = self._sessions[name, beams]
-        return lambda: session.run(["items"], feeds)[0]  # type: ignore[no-any-return]
+        return lambda: session.run(["items"], feeds)[0]
 
     def _feeds(self, name: str, histories: Sequence[NDArray[np.integer]]) -> dict[str, Any]:
         networks = self.subject.networks

@@ -57,16 +57,16 @@ class FusedAttention(nn.Module):
         `bias` is [heads, positions].
         """
         width, inner = queries.shape[1:]
-
-        def split(x: Tensor) -> Tensor:
-            # Sizes that are constants keep the arithmetic of shapes out of the graph, hence -1 for the batch.
-            return x.reshape(-1, x.shape[1], self.heads, inner // self.heads)  # B, K or 1, heads, d_kv
-
-        logits = torch.cat([(split(queries) * split(keys)).sum(-1, keepdim=True) for keys, _ in path], dim=-1)
-        shares = torch.softmax(logits + bias, dim=-1).split(1, dim=-1)  # of each position, B, K, heads, 1
-        parts = [share * split(values) for share, (_, values) in zip(shares, path, strict=True)]
+        by_head = self._by_head(queries)
+        logits = torch.cat([(by_head * self._by_head(keys)).sum(-1, keepdim=True) for keys, _ in path], dim=-1)
+        shares = torch.softmax(logits + bias, dim=-1).chunk(len(path), dim=-1)  # of each position, B, K, heads, 1
+        parts = [share * self._by_head(values) for share, (_, values) in zip(shares, path, strict=True)]
         mixed = functools.reduce(torch.add, parts)  # B, K, heads, d_kv
         return self.output(mixed.reshape(-1, width, inner))  # type: ignore[no-any-return]
+
+    def _by_head(self, x: Tensor) -> Tensor:
+        """[B, K, I] -> [B, K, heads, d_kv]; with -1 for the batch, no arithmetic of shapes goes into the graph."""
+        return x.reshape(-1, x.shape[1], self.heads, x.shape[2] // self.heads)
 
 
 class FirstProjection(nn.Module):

@@ -31,7 +31,7 @@ def test_the_recorded_loss_decides(int8_path: Path, wanted: Precision, files: di
         assert np.array_equal(answer.scores, exact.scores) == (files[name] == FP32[name])
 
 
-@pytest.mark.parametrize(("found", "precision"), [(0.4, "int8"), (0.398, "int8"), (0.3979, "fp32"), (0.41, "int8")])
+@pytest.mark.parametrize(("found", "precision"), [(0.4, "int8"), (0.3985, "int8"), (0.3975, "fp32"), (0.41, "int8")])
 def test_half_a_per_cent_is_the_most_that_auto_gives_away(found: float, precision: str) -> None:
     graphs = {"tiger": _entry(Int8Entry(file="tiger.int8.onnx", users=9, ndcg_at_10=found, ndcg_at_10_fp32=0.4))}
     assert choose(graphs, "auto", CPU)["tiger"].precision == precision

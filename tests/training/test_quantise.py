@@ -63,23 +63,23 @@ def test_no_pair_of_products_overflows_16_bits(int8_path: Path, name: str) -> No
 def test_only_products_with_a_constant_matrix_change(int8_path: Path, name: str) -> None:
     exact, rounded = (onnx.load(int8_path / file).graph for file in (f"{name}.onnx", f"{name}.int8.onnx"))
     matrices = {weight.name for weight in exact.initializer if len(weight.dims) == 2}
-    constant = sum(node.op_type == "MatMul" and node.input[1] in matrices for node in exact.node)
+    products = [node for node in exact.node if node.op_type in ("MatMul", "Gemm")]
+    constant = sum(node.input[1] in matrices for node in products)
     before, after = (Counter(node.op_type for node in graph.node) for graph in (exact, rounded))
     assert after["MatMulInteger"] == constant
-    assert after["MatMul"] == before["MatMul"] - constant
-    for operator in ("Attention", "RMSNormalization", "LayerNormalization", "Gather", "TopK", "Gemm"):
+    assert after["MatMul"] + after["Gemm"] == len(products) - constant
+    for operator in ("Attention", "RMSNormalization", "LayerNormalization", "Gather", "TopK"):
         assert after[operator] == before[operator]
 
 
 @pytest.mark.parametrize("name", ["tiger", "sid_mlp"])
-def test_most_of_the_best_ten_stay(int8_path: Path, name: str) -> None:
-    """Of untrained networks, whose scores lie closer together than those of trained ones."""
+def test_nearly_all_of_the_best_ten_stay(int8_path: Path, name: str) -> None:
     bundle, random = Bundle.open(int8_path), np.random.default_rng(0)
     histories = [random.integers(1, 61, random.integers(1, 20)).tolist() for _ in range(64)]
     exact = Graphs(bundle).generate(name, histories)
     rounded = Graphs(bundle, precision="int8").generate(name, histories)
-    assert overlap(rounded.items, exact.items, 10) > 0.8
-    np.testing.assert_allclose(rounded.scores, exact.scores, rtol=0, atol=0.1)
+    assert overlap(rounded.items, exact.items, 10) > 0.95
+    assert 0 < np.abs(rounded.scores - exact.scores).mean() < 0.05
 
 
 def test_nothing_is_logged(int8_path: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
