@@ -34,7 +34,6 @@ from benchmarks.index_build import peak_mib
 from benchmarks.machine import machine
 from benchmarks.reporting import emit
 from models.catalogue import Catalogue
-from models.graphs import open_session
 from models.indicators import Ranked
 from models.masks import Filters
 from models.networks.fused import FusedEncoder, FusedTigerBeam
@@ -42,6 +41,7 @@ from models.networks.sasrec import SASRec, SASRecConfig
 from models.networks.sid_mlp import SidMlp, SidMlpBeam, SidMlpConfig
 from models.networks.tiger import Tiger, TigerConfig
 from models.networks.topk import SCAN_FROM, SASRecScan, SASRecTopK
+from models.sessions import open_session
 from models.trie import Trie
 from training.export import export_generative, export_sasrec
 

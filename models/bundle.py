@@ -43,6 +43,23 @@ class FileEntry(_Model):
     sha256: str
 
 
+class Int8Entry(_Model):
+    """The same graph with weights of 8 bits, and what that costs: NDCG@10 of both on the same validation users.
+
+    The history is masked (protocol B), as in the service.
+    """
+
+    file: str
+    users: int
+    ndcg_at_10: float
+    ndcg_at_10_fp32: float
+
+    @property
+    def loss(self) -> float:
+        """The share of NDCG@10 that is lost; below 0 where there is a gain."""
+        return 1.0 - self.ndcg_at_10 / self.ndcg_at_10_fp32 if self.ndcg_at_10_fp32 else 0.0
+
+
 class GraphEntry(_Model):
     """One ONNX graph and what a caller must know to run it."""
 
@@ -52,6 +69,7 @@ class GraphEntry(_Model):
     parameters: int  # trained weights of the network
     normalisation: Literal["vocabulary", "children", "catalogue"]
     """Over what a score's probabilities sum to one; `catalogue` scores are raw logits."""
+    int8: Int8Entry | None = None
 
 
 class Manifest(_Model):

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from models.bundle import Bundle
 from models.histories import History, pad
 from models.indicators import Ranked
+from models.precision import choose
 from models.replay import HISTORY, Buckets, Replay, Tables
-from models.sessions import Execution, open_graph
-from models.sessions import open_session as open_session
+from models.sessions import CPU, CUDA, Execution, obstacle_to_gpu, open_graph
 
 Allowed = NDArray[np.bool_]
 SASREC = "sasrec"
@@ -41,9 +41,11 @@ class Graphs:
     def __init__(self, bundle: Bundle, execution: Execution = DEFAULT) -> None:
         self.bundle = bundle
         self.entries = bundle.manifest.graphs
+        provider = CPU if obstacle_to_gpu(execution.device) else CUDA
+        self.choices = choose(self.entries, execution.precision, provider)
         self.opened = {
-            name: open_graph(bundle.path / entry.file, execution, record=name in execution.replay)
-            for name, entry in self.entries.items()
+            name: open_graph(bundle.path / choice.file, execution, record=name in execution.replay)
+            for name, choice in self.choices.items()
         }
         fixed = {"item_codes": bundle.catalogue.codes, **bundle.trie.tables()}
         # Held once on each device in use, for all graphs.

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from models.errors import BundleError, DeviceError, TandemError
+from models.precision import CPU, Precision
 
 try:
     import onnxruntime as ort
@@ -22,7 +23,7 @@ except ImportError as error:  # pragma: no cover - exercised by the installation
     ) from error
 
 Device = Literal["auto", "cpu", "cuda"]
-CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
+CUDA = "CUDAExecutionProvider"
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,8 @@ class Execution:
     """`auto` takes a GPU where one works, `cuda` refuses to go on without it."""
     threads: int = 1
     """Intra-op threads of a session on the CPU; a session may be shared by threads, and each call uses so many."""
+    precision: Precision = "fp32"
+    """Whether int8 graphs are used on the CPU."""
     gpu_memory_mb: int = 4096
     """Bound of the working memory of each graph on a GPU."""
     replay: Mapping[str, int] = field(default_factory=dict)
@@ -145,6 +148,9 @@ def _open(path: Path, threads: int, providers: list[Any]) -> Any:
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.record_ep_graph_assignment_info", str(int(len(providers) > 1)))
     try:
-        return ort.InferenceSession(path, options, providers=providers, enable_fallback=0)
+        # Fused, the sum and the norm in the heads of SID-MLP are slower than apart.
+        return ort.InferenceSession(
+            path, options, providers=providers, enable_fallback=0, disabled_optimizers=["SkipLayerNormFusion"]
+        )
     except Exception as error:  # ONNX Runtime raises many types that share no base but Exception
         raise BundleError(f"{path} must be a graph that ONNX Runtime {ort.__version__} loads: {error}") from error

@@ -103,8 +103,9 @@ async def models(runtime: Run) -> schemas.ModelsResponse:
         experiment=settings.experiment_weights,
         graphs={
             name: schemas.GraphInfo(
-                **entry.model_dump(exclude={"file"}),
+                **entry.model_dump(exclude={"file", "int8"}),
                 provider=engine.graphs.provider(name),
+                precision=engine.graphs.choices[name].precision,
                 max_batch=settings.graph_batch.get(name, 1),
             )
             for name, entry in manifest.graphs.items()

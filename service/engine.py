@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 import numpy as np
+import structlog
 from numpy.typing import NDArray
 
 from models.bundle import Bundle
@@ -23,12 +24,19 @@ from service.settings import Settings
 from service.variants import SASREC, available
 
 Answer = TypeVar("Answer")
+_log = structlog.get_logger()
 
 
 def execution(settings: Settings) -> Execution:
     """How the settings have graphs run."""
     replay = settings.graph_batch if settings.cuda_graphs else {}
-    return Execution(settings.device, settings.intra_op_threads, settings.gpu_memory_mb, replay)
+    return Execution(
+        device=settings.device,
+        threads=settings.intra_op_threads,
+        precision=settings.precision,
+        gpu_memory_mb=settings.gpu_memory_mb,
+        replay=replay,
+    )
 
 
 class Query(NamedTuple):
@@ -55,9 +63,11 @@ class Engine:
             BundleError: the bundle is not fit to serve; the message says why.
         """
         bundle = Bundle.open(path)
-        engine = cls(bundle, Graphs(bundle, execution(settings)), settings.filter_cache_mb << 20)
+        graphs = Graphs(bundle, execution(settings))
+        engine = cls(bundle, graphs, settings.filter_cache_mb << 20)
         engine._check_experiment(settings)
-        for name in engine.graphs.entries:
+        for name, choice in graphs.choices.items():
+            _log.info("graph opened", graph=name, precision=choice.precision, file=choice.file, reason=choice.reason)
             engine.test(name)
             engine.warm(name, settings.graph_batch.get(name, 1))
         return engine

@@ -210,6 +210,7 @@ class GraphInfo(_Answer):
     """One graph of the bundle."""
 
     provider: str
+    precision: Literal["fp32", "int8"]
     max_history: int
     width: int
     parameters: int

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from models.precision import Precision
 from models.sessions import Device
 from service.variants import VARIANTS
 
@@ -43,6 +44,9 @@ class Settings(BaseSettings):
     """Threads inside one graph call. Keep workers x intra_op_threads within the cores."""
     workers: PositiveInt = Field(default_factory=lambda data: max(1, cores() // data.get("intra_op_threads", 1)))
     """Threads that run graphs; the default is as many as keep every core busy."""
+    precision: Precision = "fp32"
+    """`fp32` runs the exact graphs; `auto` takes the faster int8 graph of the bundle where it loses at most 0.5 % of
+    NDCG@10 on validation; `int8` takes it whatever it loses."""
     graph_batch: dict[str, PositiveInt] = {"sasrec": 32, "tiger": 4, "sid_mlp": 8, "sid_mlp_pp": 8}
     """Largest batch of each graph. On a CPU batching pays for SASRec, hardly for TIGER; on a GPU allow 32 to 256."""
     gpu_memory_mb: PositiveInt = 4096

@@ -8,7 +8,7 @@ import pytest
 from models.bundle import Bundle
 from models.graphs import Graphs
 from models.networks.sid_mlp import SidMlpPlusPlus
-from tests.bundles import tiny_bundle, tiny_parts, tiny_plus_plus
+from tests.bundles import tiny_bundle, tiny_parts, tiny_plus_plus, with_int8
 from training.checkpoints import save_network
 from training.publish import CHECKPOINTS, Parts, export_again
 
@@ -45,3 +45,9 @@ def plus_plus_path(bundle_path: Path, plus_plus: SidMlpPlusPlus, tmp_path_factor
 @pytest.fixture(scope="session")
 def graphs(bundle: Bundle) -> Graphs:
     return Graphs(bundle)
+
+
+@pytest.fixture(scope="session")
+def int8_path(bundle_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny bundle with int8 graphs, of which TIGER's loses little by the manifest and SID-MLP's too much."""
+    return with_int8(bundle_path, tmp_path_factory.mktemp("int8") / "tiny", {"tiger": 0.004, "sid_mlp": 0.006})

@@ -71,6 +71,14 @@ class ProtocolName(StrEnum):
     B = "B"
 
 
+class PrecisionName(StrEnum):
+    """The exact graphs, the int8 ones, or the int8 ones that lose little."""
+
+    auto = "auto"
+    fp32 = "fp32"
+    int8 = "int8"
+
+
 def train(
     data: DataPath,
     name: Annotated[str, typer.Option(help="name of the bundle")],
@@ -136,6 +144,7 @@ def evaluate(
     bundle: Annotated[Path, typer.Argument(help="folder of a bundle")],
     data: DataOption,
     split: Annotated[SplitName, typer.Option(help="which held-out item is the target")] = SplitName.test,
+    precision: Annotated[PrecisionName, typer.Option(help="which graphs: docs/operations.md")] = PrecisionName.fp32,
     json_file: JsonOption = None,
     read: ReadOption = None,
 ) -> None:
@@ -144,7 +153,7 @@ def evaluate(
     from training.evaluate import evaluate as run
     from training.evaluate import print_results
 
-    results = run(Bundle.open(bundle), _load(data, read), split.value, console)
+    results = run(Bundle.open(bundle), _load(data, read), split.value, console, precision.value)
     print_results(results, console)
     _write_json(json_file, results.model_dump_json(indent=1))
 
@@ -168,7 +177,22 @@ def export(bundle: Annotated[Path, typer.Argument(help="folder of a bundle")]) -
     """Write the graphs of a bundle again from its checkpoints, after an update of Tandem that made them faster."""
     from training.publish import export_again
 
-    console.print(f"exported {export_again(bundle)}")
+    destination, dropped = export_again(bundle)
+    console.print(f"exported {destination}")
+    if dropped:
+        console.print(
+            f"the int8 graphs of {', '.join(dropped)} were dropped, as the exact ones have changed; measure new ones: "
+            f"tandem quantise {destination} --data DATA"
+        )
+
+
+def quantise(
+    bundle: Annotated[Path, typer.Argument(help="folder of a bundle")], data: DataOption, read: ReadOption = None
+) -> None:
+    """Write the int8 graphs of a bundle again, with what they lose on validation users."""
+    from training.pipeline import quantise_again
+
+    console.print(f"quantised {quantise_again(bundle, _load(data, read), console)}")
 
 
 def categorize(
@@ -272,6 +296,7 @@ def register(app: typer.Typer) -> None:
     app.command()(evaluate)
     app.command()(fit)
     app.command()(export)
+    app.command()(quantise)
     app.command()(categorize)
     app.command()(report)
     app.command()(table)

@@ -1,6 +1,6 @@
 """The results table of a bundle: every model and ensemble, both protocols, with intervals and by category."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -14,6 +14,8 @@ from models.categories import GROUPS, categorize
 from models.ensemble import METHODS, EnsembleParameters, Method
 from models.errors import DataError
 from models.graphs import Graphs
+from models.precision import Precision
+from models.sessions import Execution
 from training.data.dataset import Dataset, Instances
 from training.fusion import ensemble_ranks
 from training.lists import PROTOCOLS, Lists, Protocol, collect, popular
@@ -58,19 +60,23 @@ class Results(BaseModel):
     ranking: str
     ties: str
     intervals: str
+    int8: Sequence[str] = ()  # graphs that ran in int8; the others ran in fp32
     ensembles: Mapping[str, EnsembleParameters]
     protocols: Mapping[Protocol, ProtocolResults]
 
 
-def evaluate(bundle: Bundle, dataset: Dataset, split: Split, console: Console) -> Results:
+def evaluate(
+    bundle: Bundle, dataset: Dataset, split: Split, console: Console, precision: Precision = "fp32"
+) -> Results:
     """Measure everything in `bundle` on one split of the data set it was trained on.
 
     Raises:
+        BundleError: precision int8 is wanted of a bundle without int8 graphs.
         DataError: the bundle's catalogue is not that of the data set, so its indexes mean other items.
     """
     check_catalogue(bundle, dataset)
     instances = dataset.instances(split)
-    graphs = Graphs(bundle)
+    graphs = Graphs(bundle, Execution(precision=precision))
     groups = categorize(bundle.transitions, instances.histories, instances.targets).group()
     protocols = {
         protocol: _results(bundle, collect(graphs, instances, protocol, console), instances, protocol, groups)
@@ -92,6 +98,7 @@ def evaluate(bundle: Bundle, dataset: Dataset, split: Split, console: Console) -
         ranking="full catalogue, item level, leave-last-out",
         ties=TIE_ORDER,
         intervals="95 % bootstrap over users, 1000 resamples, seed 0",
+        int8=[name for name, choice in graphs.choices.items() if choice.precision == "int8"],
         ensembles=bundle.manifest.ensembles,
         protocols=protocols,
     )

@@ -34,6 +34,7 @@ from training.lists import collect
 from training.loop import FitReport, Runtime
 from training.presets import Preset
 from training.publish import Parts, next_version, publish, stage, write_manifest
+from training.quantise import add_int8
 from training.recommenders import Workshop, distil_sid_mlp, distil_sid_mlp_pp, train_sasrec, train_tiger
 from training.tokenizers import registry
 from training.tokenizers.collisions import Collisions, unique_codes
@@ -141,7 +142,7 @@ def _train_tiger(shop: Workshop, codes: NDArray[np.int64], plan: Plan) -> tuple[
 
 
 def _measure(staged: Path, dataset: Dataset, console: Console) -> Results:
-    """Fit the ensembles on validation lists, evaluate on test, and write both into the staged manifest."""
+    """Fit the ensembles and add int8 graphs on validation lists, evaluate on test, and write all into the manifest."""
     bundle = Bundle.open(staged)
     check_catalogue(bundle, dataset)
     instances = dataset.instances("valid")
@@ -152,7 +153,8 @@ def _measure(staged: Path, dataset: Dataset, console: Console) -> Results:
         console.print(f"fitting the ensemble of SASRec and {name}")
         ensembles[name], learned = fit_ensemble(bundle, name, lists, instances)
         learned.save(staged / fusion_file(name))
-    write_manifest(staged, read_manifest(staged).model_copy(update={"ensembles": ensembles}))
+    graphs = add_int8(staged, bundle, lists, instances, console)
+    write_manifest(staged, read_manifest(staged).model_copy(update={"ensembles": ensembles, "graphs": graphs}))
     results = evaluate(Bundle.open(staged), dataset, "test", console)
     test = results.model_dump(include={"ranking", "ties", "intervals", "protocols"})
     write_manifest(staged, read_manifest(staged).model_copy(update={"metrics": {"test": test}}))
@@ -225,6 +227,25 @@ def refit(path: Path, dataset: Dataset, console: Console) -> Results:
         results = _measure(staged, dataset, console)
         publish(staged, destination, replace=True)
     return results
+
+
+def quantise_again(path: Path, dataset: Dataset, console: Console) -> Path:
+    """Write the int8 graphs of a bundle anew, measure them on validation users, and return the bundle's folder.
+
+    Raises:
+        DataError: the data set is not the one that the bundle was trained on.
+    """
+    destination = newest_version(path)
+    with tempfile.TemporaryDirectory() as work:
+        staged = Path(shutil.copytree(destination, Path(work) / "bundle"))
+        bundle = Bundle.open(staged)
+        check_catalogue(bundle, dataset)
+        instances = dataset.instances("valid")
+        lists = collect(Graphs(bundle), instances, "B", console)
+        graphs = add_int8(staged, bundle, lists, instances, console)
+        write_manifest(staged, bundle.manifest.model_copy(update={"graphs": graphs}))
+        publish(staged, destination, replace=True)
+    return destination
 
 
 def _claim(plan: Plan, dataset: Dataset) -> None:

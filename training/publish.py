@@ -23,6 +23,7 @@ from models.bundle import (
     GraphEntry,
     Manifest,
     describe_files,
+    digest,
     newest_version,
 )
 from models.catalogue import Catalogue
@@ -118,8 +119,11 @@ def publish(staged: Path, destination: Path, *, replace: bool = False) -> None:
         shutil.rmtree(beside)
 
 
-def export_again(path: Path) -> Path:
-    """Write the graphs of a bundle anew from its checkpoints, put it back in one rename, and return its folder.
+def export_again(path: Path) -> tuple[Path, list[str]]:
+    """Write the graphs of a bundle anew from its checkpoints, and put it back in one rename.
+
+    An int8 graph stays where the exact one comes out as it was. Elsewhere it goes, for what it loses is measured on
+    data. Returns the bundle's folder and the names of the graphs that lost theirs.
 
     A checkpoint that was put there since, such as that of a SID-MLP++, gets its graph and a default ensemble.
 
@@ -132,10 +136,25 @@ def export_again(path: Path) -> Path:
         bundle = Bundle.open(staged)
         networks, width = load_networks(staged / CHECKPOINTS), bundle.manifest.graphs["tiger"].width
         graphs = _export(networks, bundle.catalogue.codes, width, staged)
+        dropped = _take_int8(staged, bundle.manifest, graphs)
         ensembles = _default_ensembles(graphs) | dict(bundle.manifest.ensembles)
         write_manifest(staged, bundle.manifest.model_copy(update={"graphs": graphs, "ensembles": ensembles}))
         publish(staged, destination, replace=True)
-    return destination
+    return destination, dropped
+
+
+def _take_int8(directory: Path, before: Manifest, graphs: dict[str, GraphEntry]) -> list[str]:
+    """Give the new `graphs` the int8 files of the unchanged ones; delete the other files and return their names."""
+    dropped = []
+    for name, old in before.graphs.items():
+        if old.int8 is None:
+            continue
+        if digest(directory / graphs[name].file) == before.files[old.file]:
+            graphs[name] = graphs[name].model_copy(update={"int8": old.int8})
+        else:
+            (directory / old.int8.file).unlink()
+            dropped.append(name)
+    return dropped
 
 
 def next_version(folder: Path) -> int:

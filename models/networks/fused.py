@@ -6,22 +6,26 @@ and go into the ONNX graphs. What differs from `models.networks.tiger` and `Tige
 - Heads stay side by side in the last axis, as ONNX's `Attention` takes them: no transpose, no reshape.
 - What the first block of a stack computes from a token before it attends depends on the token alone. It is a table.
 - The position bias of the encoder is a constant, of which a request takes the corner it needs.
-- The first step has one key, so its attention is that key's value. A later one has a key a level, so its attention is a
-  product by element with the keys of the beam's own path.
+- The first step has one key, so its attention is that key's value. A later one has a key a level, so its attention is
+  products by element with the keys of the beam's own path.
 - The scale of the output head is in the weight of the norm before it.
 
 Shapes: `B` requests, `K` beams, `S` positions, `T` encoder tokens, `d` d_model, `I` heads * d_kv.
 """
 
+import functools
 from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.networks.beam import Beams, Level, extend, items_of, search
+from models.networks.beam import Beams, Level, items_of, search
 from models.networks.stack import stack
 from models.networks.tiger import RMS_EPSILON, Attention, Encoder, FeedForward, Tiger, padding_bias
+
+Path = Sequence[tuple[Tensor, Tensor]]
+"""Keys and values, each [B, K, I], of every position that a beam sees; K is 1 where all beams see the same."""
 
 
 class FusedAttention(nn.Module):
@@ -45,19 +49,24 @@ class FusedAttention(nn.Module):
         )
         return self.output(mixed)  # type: ignore[no-any-return]
 
-    def mix_path(self, queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> Tensor:
-        """Attention output [B, K, d] where each query [B, K, I] has keys and values [B, K, S * I] of its own.
+    def mix_path(self, queries: Tensor, path: Path, bias: Tensor) -> Tensor:
+        """Attention output [B, K, d] where each query of [B, K, I] has a path of its own.
 
         With so few keys, products by element are faster than a matrix product for each query and head, or than all
-        queries against all keys under a mask. `bias` is [heads, S].
+        queries against all keys under a mask; one product a position, than first to lay the positions side by side.
+        `bias` is [heads, positions].
         """
-        width, count, d_kv = queries.shape[1], bias.shape[1], queries.shape[-1] // self.heads
-        # Sizes that are constants keep the arithmetic of shapes out of the graph, hence -1 for the batch.
-        shape = (-1, width, count, self.heads, d_kv)
-        logits = (queries.reshape(-1, width, 1, self.heads, d_kv) * keys.reshape(shape)).sum(-1) + bias.t()
-        shares = torch.softmax(logits, dim=2).unsqueeze(-1)  # B, K, S, heads, 1
-        mixed = (shares * values.reshape(shape)).sum(2)  # B, K, heads, d_kv
-        return self.output(mixed.reshape(-1, width, queries.shape[-1]))  # type: ignore[no-any-return]
+        width, inner = queries.shape[1:]
+        by_head = self._by_head(queries)
+        logits = torch.cat([(by_head * self._by_head(keys)).sum(-1, keepdim=True) for keys, _ in path], dim=-1)
+        shares = torch.softmax(logits + bias, dim=-1).chunk(len(path), dim=-1)  # of each position, B, K, heads, 1
+        parts = [share * self._by_head(values) for share, (_, values) in zip(shares, path, strict=True)]
+        mixed = functools.reduce(torch.add, parts)  # B, K, heads, d_kv
+        return self.output(mixed.reshape(-1, width, inner))  # type: ignore[no-any-return]
+
+    def _by_head(self, x: Tensor) -> Tensor:
+        """[B, K, I] -> [B, K, heads, d_kv]; with -1 for the batch, no arithmetic of shapes goes into the graph."""
+        return x.reshape(-1, x.shape[1], self.heads, x.shape[2] // self.heads)
 
 
 class FirstProjection(nn.Module):
@@ -151,7 +160,7 @@ class _Steps:
         self.bias = module.tiger.decoder.position_bias(module.tiger.config.levels)  # heads, D, D
         self.history = [(cross.key(states), cross.value(states)) for cross in module.cross]
         self.padding = padding_bias(real, states).to(states.dtype)
-        self.paths: list[tuple[Tensor, Tensor]] = []  # of each block, both [B, K, levels so far * I]
+        self.paths: list[list[tuple[Tensor, Tensor]]] = [[] for _ in module.own]  # of each block
 
     def __call__(self, beams: Beams, t: int) -> Tensor:
         """Log-probabilities [B, K, V] of the codes of level t."""
@@ -159,23 +168,27 @@ class _Steps:
         token = tiger.beam_token(beams.codes, t)
         x = tiger.encoder.embedding(token)  # B, K, d
         padding = self.padding.expand(-1, -1, x.shape[1], -1)
-        if t:
-            self.paths = [(inherit(keys, beams.parents), inherit(values, beams.parents)) for keys, values in self.paths]
+        self._inherit(beams.parents)
         for layer, (own, cross) in enumerate(zip(module.own, module.cross, strict=True)):
             queries, keys, values = own.project(own.norm(x)) if layer else module.first(token)
-            path = extend(self.paths, layer, keys, values)
-            x = x + (own.mix_path(queries, *path, self.bias[:, t, : t + 1]) if t else own.output(values))
+            self.paths[layer].append((keys, values))
+            x = x + (own.mix_path(queries, self.paths[layer], self.bias[:, t, : t + 1]) if t else own.output(values))
             x = x + cross.mix(cross.query(cross.norm(x)), *self.history[layer], padding)
             x = tiger.decoder.blocks[layer].feed_forward(x)
         logits = F.linear(F.rms_norm(x, x.shape[-1:], module.norm, RMS_EPSILON), tiger.encoder.embedding.weight)
         return tiger.level_of(torch.log_softmax(logits.float(), dim=-1), t)
 
+    def _inherit(self, parents: Tensor) -> None:
+        """Give each beam its parent's path; the start, at position 0, is the same for all."""
+        for path in self.paths:
+            path[1:] = [(inherit(keys, parents), inherit(values, parents)) for keys, values in path[1:]]
 
-def inherit(path: Tensor, parents: Tensor) -> Tensor:
-    """What each beam takes over from its parent: path [B, P, S] and parents [B, K] -> [B, K, S]."""
-    beams, size = path.shape[1:]
-    rows = parents + torch.arange(path.shape[0], device=path.device).unsqueeze(1) * beams
-    return F.embedding(rows, path.reshape(-1, size))
+
+def inherit(states: Tensor, parents: Tensor) -> Tensor:
+    """What each beam takes over from its parent: states [B, K, S] and parents [B, K] -> [B, K, S]."""
+    beams, size = states.shape[1:]
+    rows = parents + torch.arange(states.shape[0], device=states.device).unsqueeze(1) * beams
+    return F.embedding(rows, states.reshape(-1, size))
 
 
 def _linear(weight: Tensor) -> nn.Linear:

@@ -6,7 +6,6 @@ then sees that context and the frozen embeddings of the codes before it. Nothing
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import reduce
 
 import torch
 import torch.nn.functional as F
@@ -166,11 +165,8 @@ class SidMlpBeam(nn.Module):
                 trail[:] = [codes.gather(1, beams.parents) for codes in trail] + [beams.codes]
             head = self.student.heads[t]
             first = head.of_context(context).unsqueeze(1)  # B, 1, hidden
-            if trail:
-                # The context comes last: a sum of two equal shapes before the norm would make ONNX Runtime fuse both
-                # into SkipLayerNormalization, which takes ten times as long on a CPU.
-                rows = [self.get_buffer(f"table_{t}_{position}")[codes] for position, codes in enumerate(trail)]
-                first = reduce(torch.add, rows) + first
+            for position, codes in enumerate(trail):
+                first = first + self.get_buffer(f"table_{t}_{position}")[codes]
             return torch.log_softmax(head.finish(first).float(), dim=-1)
 
         beams = search(step, history, levels, self.width, renormalised=self.renormalised)

@@ -80,3 +80,11 @@ def test_the_newest_version_is_taken_by_number(copy: Path, tmp_path: Path) -> No
     assert next_version(tmp_path / "many") == 11
     with pytest.raises(BundleError, match="has neither"):
         newest_version(tmp_path)
+
+
+def test_a_manifest_from_before_int8_opens(copy: Path) -> None:
+    manifest = json.loads((copy / MANIFEST).read_text())
+    for entry in manifest["graphs"].values():
+        del entry["int8"]
+    (copy / MANIFEST).write_text(json.dumps(manifest))
+    assert all(entry.int8 is None for entry in Bundle.open(copy).manifest.graphs.values())

@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import nn
 
-from models.graphs import open_session
 from models.indicators import Ranked
 from models.networks.sasrec import SASRec, SASRecConfig
 from models.networks.topk import SCAN_FROM, SASRecScan, SASRecTopK, top_k
+from models.sessions import open_session
 from training.export import export_sasrec
 
 ITEMS, WIDTH = 5_000, 50

@@ -33,6 +33,7 @@ def test_the_environment_overrides_defaults(monkeypatch: pytest.MonkeyPatch) -> 
         ("port", 70_000, "less than or equal to 65535"),
         ("queue_limit", 0, "greater than 0"),
         ("log_level", "loud", "debug"),
+        ("precision", "int4", "'auto', 'fp32' or 'int8'"),
         ("no_such_setting", 1, "Extra inputs"),
     ],
 )

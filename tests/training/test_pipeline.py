@@ -160,6 +160,11 @@ def test_the_manifest_tells_what_the_bundle_is(bundle: Bundle, dataset: Dataset)
         assert list(parameters.validation) == list(METHODS)
         assert parameters.validation[parameters.method] == max(parameters.validation.values())
         assert fusion_file(name) in manifest.files
+        int8 = manifest.graphs[name].int8
+        assert int8 is not None
+        assert int8.file in manifest.files
+        assert int8.users == len(dataset.instances("valid").targets)
+    assert manifest.graphs["sasrec"].int8 is None
     configuration = manifest.training
     assert (configuration["preset"], configuration["embedder"], configuration["seed"]) == ("tiny", "tfidf", 0)
     assert configuration["data"]["rows"] == sum(map(len, dataset.sequences))
@@ -189,6 +194,24 @@ def test_evaluate_reproduces_the_manifest_exactly(shop: Shop, first: Path, bundl
     found: dict[str, Any] = json.loads(report.read_text())
     assert found["split"] == "test"
     assert {name: found[name] for name in bundle.manifest.metrics["test"]} == bundle.manifest.metrics["test"]
+
+
+def test_what_int8_loses_is_measured_on_validation_users(shop: Shop, first: Path, tmp_path: Path) -> None:
+    bundle = Path(shutil.copytree(first, tmp_path / "bundle"))
+    before = read_manifest(bundle)
+    plain = {name: entry.model_copy(update={"int8": None}) for name, entry in before.graphs.items()}
+    write_manifest(bundle, before.model_copy(update={"graphs": plain}))
+    shop.tandem("quantise", str(bundle), "--data", str(shop.data))
+    assert Bundle.open(bundle).manifest == before
+    for precision, part in (("fp32", "ndcg_at_10_fp32"), ("int8", "ndcg_at_10")):
+        report = tmp_path / f"{precision}.json"
+        options = ["--split", "valid", "--precision", precision, "--json", str(report)]
+        shop.tandem("evaluate", str(bundle), "--data", str(shop.data), *options)
+        found = json.loads(report.read_text())
+        assert found["int8"] == (["tiger", "sid_mlp"] if precision == "int8" else [])
+        for name in ("tiger", "sid_mlp"):
+            row = found["protocols"]["B"]["rows"][name]["metrics"]["ndcg@10"]
+            assert row[0] == getattr(before.graphs[name].int8, part)
 
 
 def test_the_tables_are_those_of_the_training_sequences(bundle: Bundle, dataset: Dataset) -> None:

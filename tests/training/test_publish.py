@@ -28,7 +28,7 @@ def test_graphs_are_written_again_from_the_checkpoints(copy: Path, bundle: Bundl
     for name in bundle.manifest.graphs:
         (copy / f"{name}.onnx").write_bytes(b"not a graph")
     write_manifest(copy, bundle.manifest)
-    assert export_again(copy.parent) == copy  # the newest version of the folder
+    assert export_again(copy.parent) == (copy, [])  # the newest version of the folder
     again = Bundle.open(copy)
     assert again.manifest.model_copy(update={"files": {}}) == bundle.manifest.model_copy(update={"files": {}})
     assert [path.name for path in copy.parent.iterdir()] == ["1"]
@@ -77,3 +77,15 @@ def test_checkpoints_that_do_not_fit_leave_the_bundle_alone(copy: Path, bundle: 
         export_again(copy)
     assert (copy / "manifest.json").read_bytes() == before
     Bundle.open(copy)
+
+
+def test_int8_graphs_stay_where_the_exact_ones_come_out_unchanged(int8_path: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(int8_path, tmp_path / "tiny" / "1"))
+    before = Bundle.open(copy).manifest
+    (copy / "sid_mlp.onnx").write_bytes(b"an older graph")
+    write_manifest(copy, before)
+    assert export_again(copy) == (copy, ["sid_mlp"])
+    after = Bundle.open(copy).manifest
+    assert after.graphs["tiger"] == before.graphs["tiger"]
+    assert after.graphs["sid_mlp"].int8 is None
+    assert not (copy / "sid_mlp.int8.onnx").exists()
