@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from models.bundle import Bundle
 from models.histories import History, pad
 from models.indicators import Ranked
-from models.precision import choose
+from models.precision import CPU, choose
 from models.replay import HISTORY, Buckets, Replay, Tables
-from models.sessions import CPU, CUDA, Execution, obstacle_to_gpu, open_graph
+from models.sessions import CUDA, Execution, obstacle_to_gpu, open_graph
 
 Allowed = NDArray[np.bool_]
 SASREC = "sasrec"
