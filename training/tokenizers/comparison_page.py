@@ -48,7 +48,8 @@ def markdown(found: Comparison, picture: str) -> str:
         "*distinct*: different ids; *largest group*: the most items on one id.",
         "- *error*: what the codes leave unexplained of the variance of the embeddings.",
         "- *entropy*, *utilization*: level by level; the most is "
-        f"{math.log2(found.codebook_size):.2f} bits, and all codes in use.",
+        f"{math.log2(found.codebook_size):.2f} bits, and all codes in use"
+        f"{''.join(f' ({c.name} has {c.codebook_size})' for c in found.candidates if _smaller(c, found))}.",
         "- *title overlap*: shared words / all words of the titles of two items with the same first codes, a mean over "
         f"random pairs. Two items at random: {found.random_overlap:.3f}.",
         "- *reassign*: the share of items that get another last code when collisions are resolved without a digit, "
@@ -127,6 +128,11 @@ def _rows(found: Comparison) -> Iterator[list[str]]:
             *(_overlap(candidate.overlap.get(length)) for length in (1, 2)),
             *last,
         ]
+
+
+def _smaller(candidate: Candidate, found: Comparison) -> bool:
+    """Whether the tokenizer has no such number of codes as was asked for."""
+    return candidate.codebook_size < found.codebook_size
 
 
 def _overlap(value: float | None) -> str:
