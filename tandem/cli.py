@@ -8,7 +8,10 @@ import typer
 import service.cli
 from models.errors import TandemError
 
-TRAINING_COMMANDS = ("train", "evaluate", "categorize", "quantise", "report", "demo-data", "index", "tokenizer")
+TRAINING_COMMANDS = (
+    *("train", "evaluate", "fit", "export", "strip", "quantise", "categorize", "report", "table", "compare"),
+    *("demo-data", "index", "tokenizer"),
+)
 TRAINING_MISSING = "pip install 'tandem-recommender[train]'"
 
 

@@ -186,6 +186,13 @@ def export(bundle: Annotated[Path, typer.Argument(help="folder of a bundle")]) -
         )
 
 
+def strip(bundle: Annotated[Path, typer.Argument(help="folder of a bundle")]) -> None:
+    """Remove titles and other attributes of the items from a bundle, to share it without its data set."""
+    from training.publish import strip as run
+
+    console.print(f"{run(bundle)} holds ids, semantic ids, weights and statistics, and no attributes of items")
+
+
 def quantise(
     bundle: Annotated[Path, typer.Argument(help="folder of a bundle")], data: DataOption, read: ReadOption = None
 ) -> None:
@@ -296,6 +303,7 @@ def register(app: typer.Typer) -> None:
     app.command()(evaluate)
     app.command()(fit)
     app.command()(export)
+    app.command()(strip)
     app.command()(quantise)
     app.command()(categorize)
     app.command()(report)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 from torch import nn
@@ -141,6 +142,24 @@ def export_again(path: Path) -> tuple[Path, list[str]]:
         write_manifest(staged, bundle.manifest.model_copy(update={"graphs": graphs, "ensembles": ensembles}))
         publish(staged, destination, replace=True)
     return destination, dropped
+
+
+def strip(path: Path) -> Path:
+    """Remove titles, brands, categories and prices from a bundle, keep the items' ids, and return its folder.
+
+    What is left holds trained weights and statistics: it may go where the data set itself may not.
+
+    Raises:
+        BundleError: it is no bundle; nothing is changed.
+    """
+    destination = newest_version(path)
+    with tempfile.TemporaryDirectory() as work:
+        staged = Path(shutil.copytree(destination, Path(work) / "bundle"))
+        bundle = Bundle.open(staged)
+        Catalogue(bundle.catalogue.item_ids, bundle.catalogue.codes, pa.table({})).save(staged / ITEMS)
+        write_manifest(staged, bundle.manifest)
+        publish(staged, destination, replace=True)
+    return destination
 
 
 def _take_int8(directory: Path, before: Manifest, graphs: dict[str, GraphEntry]) -> list[str]:

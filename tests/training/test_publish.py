@@ -14,7 +14,7 @@ from models.graphs import Graphs
 from models.histories import pad
 from models.networks.sid_mlp import SidMlpBeam, SidMlpPlusPlus
 from training.export import level_tensors
-from training.publish import export_again, write_manifest
+from training.publish import export_again, strip, write_manifest
 
 HISTORIES = [[1, 2, 3], [60], [9, 8]]
 
@@ -89,3 +89,14 @@ def test_int8_graphs_stay_where_the_exact_ones_come_out_unchanged(int8_path: Pat
     assert after.graphs["tiger"] == before.graphs["tiger"]
     assert after.graphs["sid_mlp"].int8 is None
     assert not (copy / "sid_mlp.int8.onnx").exists()
+
+
+def test_a_stripped_bundle_answers_as_before_and_knows_no_titles(copy: Path, bundle: Bundle, graphs: Graphs) -> None:
+    assert any(bundle.catalogue.attributes(item) for item in range(1, bundle.catalogue.size + 1))
+    assert strip(copy.parent) == copy
+    found = Bundle.open(copy)
+    assert found.catalogue.table.column_names == ["index", "item_id", "codes"]
+    assert not any(found.catalogue.attributes(item) for item in range(1, found.catalogue.size + 1))
+    assert list(found.catalogue.item_ids) == list(bundle.catalogue.item_ids)
+    expected = graphs.generate("tiger", HISTORIES).items.tolist()
+    assert Graphs(found).generate("tiger", HISTORIES).items.tolist() == expected
