@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -17,8 +17,9 @@ from models.bundle import Bundle
 from models.histories import pad
 from models.networks.beam import TigerBeam
 from models.networks.fused import FusedEncoder, FusedTigerBeam
+from models.networks.role_encoder import RoleEncoderConfig
 from models.networks.sasrec import SASRec, SASRecConfig
-from models.networks.sid_mlp import SidMlp, SidMlpBeam, SidMlpConfig
+from models.networks.sid_mlp import SidMlp, SidMlpBeam, SidMlpConfig, SidMlpPlusPlus, SidMlpPlusPlusConfig
 from models.networks.tiger import Tiger, TigerConfig
 from models.networks.topk import SASRecTopK
 from models.sessions import open_session
@@ -27,18 +28,19 @@ from training.checkpoints import Networks, load_networks
 from training.data.dataset import load_dataset
 from training.evaluate import check_catalogue
 from training.export import Search, export_generative, export_sasrec, level_tensors
-from training.publish import CHECKPOINTS
+from training.publish import CHECKPOINTS, plus_plus_beam
 from training.quantise import quantise
 
 HISTORY = 20
 POOL = 1000  # synthetic histories to draw from
 PEER, TORCH = "Hugging Face + trie", "TIGER, PyTorch"
-TIGER, SID_MLP, SASREC = "TIGER, one graph", "SID-MLP, one graph", "SASRec"
+TIGER, SID_MLP, PLUS_PLUS, SASREC = "TIGER, one graph", "SID-MLP, one graph", "SID-MLP++, one graph", "SASRec"
+PROTOTYPE = RoleEncoderConfig(layers=2, hidden=512)
 SEARCHES: Mapping[str, Callable[[Networks, int], Search]] = {
     TIGER: lambda networks, beams: FusedTigerBeam(networks.tiger, beams),
     SID_MLP: lambda networks, beams: SidMlpBeam(FusedEncoder(networks.tiger.encoder), networks.sid_mlp, beams),
+    PLUS_PLUS: lambda networks, beams: plus_plus_beam(cast("SidMlpPlusPlus", networks.sid_mlp_pp), beams),
 }
-GRAPHS = (*SEARCHES, SASREC)
 Decoder = Callable[[], NDArray[np.int64]]
 """Decodes a batch of histories and returns items [batch, beams]."""
 
@@ -66,7 +68,8 @@ class Subject:
         student = SidMlp(tiger.config, SidMlpConfig()).eval()
         sasrec = SASRec(SASRecConfig(items=len(codes) - 1)).eval()
         histories = np.random.default_rng(0).integers(1, len(codes), (POOL, HISTORY))
-        networks = Networks(sasrec=sasrec, tiger=tiger, sid_mlp=student)
+        plus_plus = SidMlpPlusPlus(tiger.config, SidMlpPlusPlusConfig(PROTOTYPE, student.config)).eval()
+        networks = Networks(sasrec=sasrec, tiger=tiger, sid_mlp=student, sid_mlp_pp=plus_plus)
         return cls("untrained", networks, codes, list(histories))
 
     @classmethod
@@ -76,6 +79,11 @@ class Subject:
         check_catalogue(opened, dataset)
         networks = load_networks(opened.path / CHECKPOINTS)
         return cls(opened.identity, networks, opened.catalogue.codes, dataset.instances("test").histories)
+
+    @property
+    def graphs(self) -> list[str]:
+        """What there is to export: a bundle may have no SID-MLP++."""
+        return [name for name in (*SEARCHES, SASREC) if name != PLUS_PLUS or self.networks.sid_mlp_pp]
 
     def draw(self, batch: int, seed: int) -> list[NDArray[np.integer]]:
         """A batch of different histories."""
@@ -95,7 +103,7 @@ class Decoders:
         self._sessions: dict[tuple[str, int], Any] = {}
         self._flops: dict[tuple[str, int, tuple[int, ...]], int] = {}
         for beams in widths:
-            for name in GRAPHS:
+            for name in subject.graphs:
                 console.print(f"exporting {name} with {beams} beams")
                 exact, rounded = (folder / f"{len(self._paths) + form}.onnx" for form in range(2))
                 self._export(name, beams, exact)
@@ -117,7 +125,7 @@ class Decoders:
             PEER: lambda: self._peer(history, beams)[0].numpy(),
             TORCH: lambda: module(history, self.item_codes, leaf_item, levels)[0].numpy(),
         }
-        for name in GRAPHS:
+        for name in self.subject.graphs:
             feeds = self._feeds(name, histories)
             for form in (name, int8(name)):
                 decoders[form] = self._decoder(form, beams, feeds)
