@@ -232,11 +232,11 @@ class Breakage:
     """Makes graphs of a running service fail, by taking their sessions away."""
 
     def __init__(self, runtime: Runtime) -> None:
-        self._sessions = runtime.recommender.engine.graphs._sessions
-        self._whole = dict(self._sessions)
+        self._opened = runtime.recommender.engine.graphs.opened
+        self._whole = dict(self._opened)
 
     def break_graph(self, name: str) -> None:
-        del self._sessions[name]
+        del self._opened[name]
 
     def mend(self) -> None:
-        self._sessions.update(self._whole)
+        self._opened.update(self._whole)

@@ -208,7 +208,7 @@ def test_what_int8_loses_is_measured_on_validation_users(shop: Shop, first: Path
         options = ["--split", "valid", "--precision", precision, "--json", str(report)]
         shop.tandem("evaluate", str(bundle), "--data", str(shop.data), *options)
         found = json.loads(report.read_text())
-        assert found["int8"] == (["tiger", "sid_mlp"] if precision == "int8" else [])
+        assert found["int8"] == (["tiger", "sid_mlp", "sid_mlp_pp"] if precision == "int8" else [])
         for name in ("tiger", "sid_mlp"):
             row = found["protocols"]["B"]["rows"][name]["metrics"]["ndcg@10"]
             assert row[0] == getattr(before.graphs[name].int8, part)

@@ -9,7 +9,8 @@ from training.evaluate import Results
 from training.table import markdown, plot
 
 ROOT = Path(__file__).parents[2]
-RESULTS = sorted((ROOT / "docs" / "results").glob("*.json"))
+RESULTS = sorted((ROOT / "benchmarks" / "quality").glob("*.json"))
+PAGES = ROOT / "docs" / "results"
 
 
 def test_there_are_results() -> None:
@@ -18,7 +19,7 @@ def test_there_are_results() -> None:
 
 @pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.stem)
 def test_page_is_made_from_its_json(path: Path) -> None:
-    assert path.with_suffix(".md").read_text() == markdown(Results.model_validate_json(path.read_text()))
+    assert (PAGES / f"{path.stem}.md").read_text() == markdown(Results.model_validate_json(path.read_text()))
 
 
 def test_the_readme_compares_the_data_sets() -> None:
@@ -27,7 +28,7 @@ def test_the_readme_compares_the_data_sets() -> None:
 
 
 def test_a_comparison_says_what_is_gained() -> None:
-    path = ROOT / "docs" / "results" / "scientific.json"
+    path = ROOT / "benchmarks" / "quality" / "scientific.json"
     results = Results.model_validate_json(path.read_text())
     rows = comparison([results], "B").splitlines()[2:]
     part = results.protocols["B"]
