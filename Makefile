@@ -45,9 +45,9 @@ lint: $(COMPLETE) ## Check style, format, types and the import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# Two workers, each with whole files: fixtures that export graphs or start servers belong to a file or to the session.
+# Two workers, each with whole files, as fixtures that export graphs belong to a file; one thread each, as on two cores.
 test: lint ## Run `make lint` and the tests
-	$(BIN)/pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
 
 clean: ## Remove .venv/, caches and build outputs; data/, runs/ and bundles/ stay
 	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
