@@ -70,12 +70,17 @@ class Trained:
         return Answers(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
 
+def overlap(items: NDArray[np.int64], others: NDArray[np.int64], k: int) -> float:
+    """The share of the best `k` of each row of `others` that is among the best `k` of `items`."""
+    pairs = zip(items[:, :k], others[:, :k], strict=True)
+    return float(np.mean([np.isin(theirs, ours).mean() for ours, theirs in pairs]))
+
+
 def agreement(other: Answers, exact: Answers) -> dict[str, Any]:
     """Overlap of the best ten, share of equal best items, and the largest change of the best score."""
-    pairs = zip(other.items[:, :K], exact.items[:, :K], strict=True)
     return {
         "users": len(exact.items),
-        "overlap_at_10": round(float(np.mean([np.isin(theirs, ours).mean() for ours, theirs in pairs])), 4),
+        "overlap_at_10": round(overlap(other.items, exact.items, K), 4),
         "same_best_item": round(float(np.mean(other.items[:, 0] == exact.items[:, 0])), 4),
         "largest_change_of_best_score": round(float(np.abs(other.scores[:, 0] - exact.scores[:, 0]).max()), 5),
     }

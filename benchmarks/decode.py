@@ -34,6 +34,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from benchmarks.agreement import overlap
 from benchmarks.decoders import PEER, TIGER, TORCH, Decoder, Decoders, Subject, int8
 from benchmarks.flops import peaks
 from benchmarks.machine import machine
@@ -86,12 +87,6 @@ def _timed(decode: Decoder, calls: int) -> tuple[NDArray[np.int64], float]:
         answer = decode()
         seconds.append(time.perf_counter() - started)
     return answer, statistics.median(seconds)
-
-
-def overlap(items: NDArray[np.int64], others: NDArray[np.int64], k: int) -> float:
-    """The share of the best `k` of each row of `others` that is among the best `k` of `items`."""
-    pairs = zip(items[:, :k], others[:, :k], strict=True)
-    return float(np.mean([np.isin(theirs, ours).mean() for ours, theirs in pairs]))
 
 
 def overview(results: dict[str, Any], threads: int = 1) -> str:

@@ -5,7 +5,6 @@ import json
 import os
 import platform
 import shutil
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import Progress
 
-from models.bundle import Bundle, fusion_file, newest_version, read_manifest
+from models.bundle import Bundle, fusion_file, read_manifest
 from models.catalogue import Catalogue
 from models.errors import TrainingError
 from models.graphs import Graphs
@@ -33,7 +32,7 @@ from training.index_build import build_index
 from training.lists import collect
 from training.loop import FitReport, Runtime
 from training.presets import Preset
-from training.publish import Parts, next_version, publish, stage, write_manifest
+from training.publish import Parts, next_version, publish, revised, stage, write_manifest
 from training.quantise import add_int8
 from training.recommenders import Workshop, distil_sid_mlp, distil_sid_mlp_pp, train_sasrec, train_tiger
 from training.tokenizers import registry
@@ -221,12 +220,8 @@ def refit(path: Path, dataset: Dataset, console: Console) -> Results:
     Raises:
         DataError: the data set is not the one that the bundle was trained on.
     """
-    destination = newest_version(path)
-    with tempfile.TemporaryDirectory() as work:
-        staged = Path(shutil.copytree(destination, Path(work) / "bundle"))
-        results = _measure(staged, dataset, console)
-        publish(staged, destination, replace=True)
-    return results
+    with revised(path) as (_, staged):
+        return _measure(staged, dataset, console)
 
 
 def quantise_again(path: Path, dataset: Dataset, console: Console) -> Path:
@@ -235,16 +230,13 @@ def quantise_again(path: Path, dataset: Dataset, console: Console) -> Path:
     Raises:
         DataError: the data set is not the one that the bundle was trained on.
     """
-    destination = newest_version(path)
-    with tempfile.TemporaryDirectory() as work:
-        staged = Path(shutil.copytree(destination, Path(work) / "bundle"))
+    with revised(path) as (destination, staged):
         bundle = Bundle.open(staged)
         check_catalogue(bundle, dataset)
         instances = dataset.instances("valid")
         lists = collect(Graphs(bundle), instances, "B", console)
         graphs = add_int8(staged, bundle, lists, instances, console)
         write_manifest(staged, bundle.manifest.model_copy(update={"graphs": graphs}))
-        publish(staged, destination, replace=True)
     return destination
 
 

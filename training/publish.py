@@ -2,7 +2,8 @@
 
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -120,6 +121,19 @@ def publish(staged: Path, destination: Path, *, replace: bool = False) -> None:
         shutil.rmtree(beside)
 
 
+@contextmanager
+def revised(path: Path) -> Iterator[tuple[Path, Path]]:
+    """The folder of a bundle, and a copy of it to change, which takes the bundle's place in one rename at the end.
+
+    An error inside leaves the bundle as it is.
+    """
+    destination = newest_version(path)
+    with tempfile.TemporaryDirectory() as work:
+        staged = Path(shutil.copytree(destination, Path(work) / "bundle"))
+        yield destination, staged
+        publish(staged, destination, replace=True)
+
+
 def export_again(path: Path) -> tuple[Path, list[str]]:
     """Write the graphs of a bundle anew from its checkpoints, and put it back in one rename.
 
@@ -131,16 +145,13 @@ def export_again(path: Path) -> tuple[Path, list[str]]:
     Raises:
         BundleError: it is no bundle, or has no checkpoints that this release reads; the bundle stays as it is.
     """
-    destination = newest_version(path)
-    with tempfile.TemporaryDirectory() as work:
-        staged = Path(shutil.copytree(destination, Path(work) / "bundle"))
+    with revised(path) as (destination, staged):
         bundle = Bundle.open(staged)
         networks, width = load_networks(staged / CHECKPOINTS), bundle.manifest.graphs["tiger"].width
         graphs = _export(networks, bundle.catalogue.codes, width, staged)
         dropped = _take_int8(staged, bundle.manifest, graphs)
         ensembles = _default_ensembles(graphs) | dict(bundle.manifest.ensembles)
         write_manifest(staged, bundle.manifest.model_copy(update={"graphs": graphs, "ensembles": ensembles}))
-        publish(staged, destination, replace=True)
     return destination, dropped
 
 
@@ -152,13 +163,10 @@ def strip(path: Path) -> Path:
     Raises:
         BundleError: it is no bundle; nothing is changed.
     """
-    destination = newest_version(path)
-    with tempfile.TemporaryDirectory() as work:
-        staged = Path(shutil.copytree(destination, Path(work) / "bundle"))
+    with revised(path) as (destination, staged):
         bundle = Bundle.open(staged)
         Catalogue(bundle.catalogue.item_ids, bundle.catalogue.codes, pa.table({})).save(staged / ITEMS)
         write_manifest(staged, bundle.manifest)
-        publish(staged, destination, replace=True)
     return destination
 
 

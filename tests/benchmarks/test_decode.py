@@ -5,7 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.decode import overlap, overview
+from benchmarks.agreement import overlap
+from benchmarks.decode import overview
 from benchmarks.flops import flops
 from models.bundle import Bundle
 from training.publish import Parts
