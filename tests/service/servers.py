@@ -169,8 +169,11 @@ def children(pid: int) -> list[int]:
 
 
 def name_of(pid: int) -> str:
-    """The command name of a process."""
-    return Path(f"/proc/{pid}/comm").read_text().strip()
+    """The command name of a process; empty once it is gone."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return ""
 
 
 def alive(pid: int) -> bool:
