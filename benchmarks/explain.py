@@ -26,9 +26,8 @@ from models.bundle import ITEMS, TRANSITIONS, newest_version
 from models.catalogue import Catalogue
 from models.categories import categorize
 from models.explanations import explain
-from models.transitions import DIRECTIONS, HOPS, TransitionIndex, decode_row, encode_row
+from models.transitions import DIRECTIONS, HOPS, Rows, TransitionIndex, decode_row, encode_row
 from service.answers import explained
-from service.index_rows import Rows
 from service.transition_cache import Fetched
 
 

@@ -14,20 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.histories import History
-from models.paths import NO_HOP, Paths, find_paths
+from models.paths import NO_HOP, TYPES, find_legs, smallest_hops
 from models.transitions import HOPS, Transitions
 
-TYPES = ("substitutability", "symmetry", "transitivity", "2nd-symmetry")
 GROUPS = ("memorization", "generalization", "uncategorized")
-
-# The place in TYPES of a path, by the side of its first leg and that of its second leg: forward, backward, direct. The
-# three of 2nd-symmetry are common effect, reverse path and common cause.
-TYPE_OF = np.array(
-    [
-        [TYPES.index("2nd-symmetry"), TYPES.index("transitivity"), TYPES.index("substitutability")],
-        [TYPES.index("2nd-symmetry"), TYPES.index("2nd-symmetry"), TYPES.index("symmetry")],
-    ]
-)
 
 _BLOCK = 32  # histories at a time: their paths fit the processor's cache
 
@@ -116,7 +106,8 @@ def categorize(transitions: Transitions, histories: Sequence[History], targets: 
     hops = np.empty((*candidates.shape, len(TYPES)), dtype=np.int8)
     for start in range(0, len(histories), _BLOCK):
         block = slice(start, start + _BLOCK)
-        hops[block] = smallest_hops(find_paths(transitions, window[block], candidates[block]), candidates[block].shape)
+        legs = find_legs(transitions, window[block], candidates[block])
+        hops[block] = smallest_hops(legs, candidates[block].shape)
     found = Categories.after(histories, hops)
     return Categories(found.memorization.reshape(targets.shape), found.hops.reshape(*targets.shape, len(TYPES)))
 
@@ -128,11 +119,3 @@ def context_window(histories: Sequence[History]) -> NDArray[np.int64]:
         recent = history[-HOPS:]
         row[: len(recent)] = recent[::-1]
     return window
-
-
-def smallest_hops(paths: Paths, shape: tuple[int, ...]) -> NDArray[np.int8]:
-    """The smallest hop of each of TYPES over the paths to candidates of the given shape: [*shape, 4], else NO_HOP."""
-    hops = np.full((*shape, len(TYPES)), NO_HOP, dtype=np.int8)
-    types = TYPE_OF.take(paths.second.side, axis=1)
-    np.minimum.at(hops.reshape(-1), (paths.second.position * len(TYPES) + types).ravel(), paths.hops.ravel())
-    return hops

@@ -14,28 +14,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.ensemble import Aligned, Items
+from models.feature_columns import link_columns, list_columns, prefix_columns, request_values
 from models.histories import History
 from models.indicators import Ranked
-from models.links import Links, RowOf, links
+from models.links import links
 from models.prefixes import PrefixTransitions
-from models.transitions import HOPS, TransitionIndex
+from models.transitions import DIRECTIONS, HOPS, TransitionIndex, Transitions
 
 Floats = NDArray[np.float64]
 
 LENGTHS = (1, 2, 3)
 """The prefix lengths that features are computed for; semantic ids of fewer levels have fewer."""
 
-_FAR = 0.5  # what a transition between prefixes counts at distances beyond 1: it says less of what comes next
-_PLACES = np.arange(1, HOPS)
-_ABSENT = 0.5  # how far below a list's last score, in logits, an item that the list lacks is put
-
 _LIST_FEATURES = ("score", "listed", "normalised", "best", "mass")
+_LINK_FEATURES = ("after_last", "strength", "after_last_later", "after_recent", "linked", "before_recent", "before_last")
+_OWN_FEATURES = ("outgoing", "popularity", "last_popularity", "history")
 _PREFIX_FEATURES = ("after_last", "after_recent", "strength", "lift", "popularity")
 
 CANDIDATE_FEATURES = (
     *(f"{source}_{name}" for source in ("sasrec", "generative") for name in _LIST_FEATURES),
-    *("after_last", "strength", "after_last_later", "after_recent", "linked", "before_recent", "before_last"),
-    *("outgoing", "popularity", "last_popularity", "history"),
+    *_LINK_FEATURES,
+    *_OWN_FEATURES,
     *(f"prefix_{name}_{length}" for length in LENGTHS for name in _PREFIX_FEATURES),
 )
 """Names of the C features of a candidate; counts and popularities stand as log(1 + x)."""
@@ -49,11 +48,25 @@ REQUEST_FEATURES = (
 """Names of the R features of a request."""
 
 
+# Where in CANDIDATE_FEATURES a new block of columns begins.
+_BLOCKS = np.cumsum(
+    [
+        *(len(names) for names in (_LIST_FEATURES, _LIST_FEATURES, _LINK_FEATURES, _OWN_FEATURES)),
+        *[len(_PREFIX_FEATURES)] * (len(LENGTHS) - 1),
+    ]
+)
+
+
 class Context(NamedTuple):
     """What a request brings besides the two lists: its history (not empty) and the rows of the history's last items."""
 
     history: History
-    rows: RowOf
+    transitions: Transitions
+
+    def successors(self) -> NDArray[np.int32]:
+        """The items that were seen right after the last one."""
+        edges = self.transitions.gather(np.array(self.history[-1:], dtype=np.int64))
+        return edges.neighbour[(edges.side == DIRECTIONS.index("forward")) & (edges.hop == 1)]
 
 
 class Lists(NamedTuple):
@@ -80,7 +93,11 @@ class Prefixes(NamedTuple):
     """The transitions between prefixes of one length, and their popularity [P + 1] in training interactions."""
 
     transitions: PrefixTransitions
-    popularity: NDArray[np.int64]
+    popularity: Floats
+
+    def popularity_of(self, items: Items) -> Floats:
+        """Of the prefixes of `items` [M]."""
+        return self.popularity[self.transitions.prefix_of[items]]
 
 
 @dataclass(frozen=True)
@@ -98,148 +115,53 @@ class Facts:
         return cls(
             popularity,
             tuple(
-                Prefixes(prefixes, np.bincount(prefixes.prefix_of, popularity).astype(np.int64)) for prefixes in found
+                Prefixes(prefixes, np.bincount(prefixes.prefix_of, popularity).astype(np.float64)) for prefixes in found
             ),
-        )
-
-
-class PrefixLinks(NamedTuple):
-    """Transitions between the prefixes of a history's last items and those of candidates, by prefix length."""
-
-    after_last: Floats  # [P, M], of distance 1 from the last item's prefix
-    after_recent: Floats  # [P, M], of all distances from the last HOPS items' prefixes, the farther ones by _FAR
-    outgoing: Floats  # [P, 1], of distance 1 from the last item's prefix to any
-    popularity: Floats  # [P, M], of all items that share the candidate's prefix
-
-    @classmethod
-    def of(cls, prefixes: Sequence[Prefixes], history: History, candidates: Items) -> "PrefixLinks":
-        """Count them for `candidates` [M]."""
-        recent = np.asarray(history[: -HOPS - 1 : -1], dtype=np.int64)
-        counts = np.stack([part.transitions.count(recent[:, None], candidates) for part in prefixes]).astype(np.float64)
-        near, far = counts[..., 0], counts[..., 1:].sum(axis=-1)  # P, place in the history, M
-        of_last = [part.transitions.outgoing[part.transitions.prefix_of[recent[0]]] for part in prefixes]
-        popularity = [part.popularity[part.transitions.prefix_of[candidates]] for part in prefixes]
-        return cls(
-            after_last=near[:, 0],
-            after_recent=(near + _FAR * far).sum(axis=1),
-            outgoing=np.array(of_last, dtype=np.float64)[:, None],
-            popularity=np.array(popularity, dtype=np.float64),
         )
 
 
 def compute(lists: Lists, aligned: Aligned, contexts: Sequence[Context], facts: Facts) -> Features:
     """All features of requests whose lists `aligned` holds side by side."""
-    answers = [
-        _features(
+    requests, candidates = aligned.items.shape
+    found = Features(
+        np.zeros((requests, len(CANDIDATE_FEATURES), candidates)), np.zeros((requests, len(REQUEST_FEATURES)))
+    )
+    for row, context in enumerate(contexts):
+        _fill(
+            Features(*(values[row] for values in found)),
             Lists(*((items[row], scores[row]) for items, scores in lists)),
             Aligned(*(values[row] for values in aligned)),
             context,
             facts,
         )
-        for row, context in enumerate(contexts)
-    ]
-    return Features(*(np.stack(values) for values in zip(*answers, strict=True)))
+    return Features(found.candidates.transpose(0, 2, 1), found.request)
 
 
-def _features(lists: Lists, aligned: Aligned, context: Context, facts: Facts) -> Features:
-    """The features of one request: arrays as in `Lists` and `Aligned`, without the leading B."""
-    of_items = links(context.rows, context.history, aligned.items)
-    of_prefixes = PrefixLinks.of(facts.prefixes, context.history, aligned.items)
-    of_request = {
-        **_request_features(lists, aligned, of_items, of_prefixes),
-        "outgoing": np.log1p(of_items.outgoing),
-        "history": np.log1p(len(context.history)),
-    }
-    of_candidates = {
-        **_list_features("sasrec", lists.sasrec, aligned.sasrec),
-        **_list_features("generative", lists.generative, aligned.generative),
-        **_link_features(of_items),
-        **_prefix_features(of_prefixes),
-        "popularity": np.log1p(facts.popularity[aligned.items]),
-        "last_popularity": np.log1p(facts.popularity[context.history[-1]]),
-        **of_request,
-    }
-    columns = np.empty((len(CANDIDATE_FEATURES), len(aligned.items)))
-    for column, name in zip(columns, CANDIDATE_FEATURES, strict=True):
-        column[:] = of_candidates.get(name, 0.0)  # 0: a prefix length that these semantic ids do not have
-    return Features(np.ascontiguousarray(columns.T), np.array([of_request[name] for name in REQUEST_FEATURES]))
-
-
-def _list_features(
-    source: str, ranked: tuple[Items, Floats], normalised: NDArray[np.floating]
-) -> dict[str, NDArray[np.floating]]:
-    """Where each candidate stands in one list."""
-    scores = ranked[1][ranked[0] > 0]
-    low, high = (scores.min(), scores.max()) if scores.size else (0.0, 0.0)
-    listed = ~np.isnan(normalised)
-    values = np.where(listed, normalised, 0.0)
-    found = (
-        np.where(listed, low + values * (high - low), low - _ABSENT),
-        listed,
-        values,
-        np.asarray(high),
-        np.exp(scores).sum(keepdims=True),
-    )
-    return {f"{source}_{name}": value for name, value in zip(_LIST_FEATURES, found, strict=True)}
-
-
-def _link_features(found: Links) -> dict[str, Floats]:
-    forward, backward = found.counts
-    counts = {
-        "after_last": forward[0, 0],
-        "after_last_later": forward[0, 1:].sum(axis=0),
-        "after_recent": forward[_PLACES, _PLACES].sum(axis=0),  # as far from the candidate then as now
-        "linked": forward.sum(axis=(0, 1)),
-        "before_recent": backward.sum(axis=(0, 1)),
-        "before_last": backward[0, 0],
-    }
-    logarithms = np.log1p(np.array(list(counts.values())))
-    return {**dict(zip(counts, logarithms, strict=True)), "strength": forward[0, 0] / max(found.outgoing, 1.0)}  # phi
-
-
-def _prefix_features(found: PrefixLinks) -> dict[str, Floats]:
-    outgoing = found.outgoing
-    after_last, after_recent, popularity = np.log1p(np.array([found.after_last, found.after_recent, found.popularity]))
-    values = (
+def _fill(features: Features, lists: Lists, aligned: Aligned, context: Context, facts: Facts) -> None:
+    """Fill the features of one request, [C, M] and [R]; arrays as in `Lists` and `Aligned`, without the leading B."""
+    candidates, history = aligned.items, context.history
+    recent = np.array(history[: -HOPS - 1 : -1], dtype=np.int64)
+    of_items = links(context.transitions, history, candidates)
+    outgoing, length = np.log1p(of_items.outgoing), np.log1p(len(history))
+    columns = iter(np.split(features.candidates, _BLOCKS))
+    list_columns(next(columns), *lists.sasrec, aligned.sasrec)
+    list_columns(next(columns), *lists.generative, aligned.generative)
+    link_columns(next(columns), *of_items)
+    own = next(columns)
+    own[0], own[1] = outgoing, np.log1p(facts.popularity[candidates])
+    own[2], own[3] = np.log1p(facts.popularity[recent[0]]), length
+    for prefixes in facts.prefixes:  # lengths that these semantic ids do not have stay 0
+        after_last, after_recent = prefixes.transitions.follow(recent, candidates)
+        prefix_outgoing = float(prefixes.transitions.leaving(recent[0]))
+        prefix_columns(next(columns), after_last, after_recent, prefix_outgoing, prefixes.popularity_of(candidates))
+    request_values(
+        features.request,
+        lists.sasrec,
+        lists.generative,
+        candidates,
+        aligned.generative,
+        *of_items,
         after_last,
-        after_recent,
-        found.after_last / np.maximum(outgoing, 1.0),  # psi
-        after_last - 0.5 * np.log1p(outgoing),
-        popularity,
+        prefix_outgoing,
     )
-    return {
-        f"prefix_{name}_{length}": value[row]
-        for name, value in zip(_PREFIX_FEATURES, values, strict=True)
-        for row, length in zip(range(len(found.outgoing)), LENGTHS, strict=False)
-    }
-
-
-def _request_features(lists: Lists, aligned: Aligned, of_items: Links, of_prefixes: PrefixLinks) -> dict[str, float]:
-    sasrec, generative = (np.where(items > 0, np.exp(scores), 0.0) for items, scores in lists)
-    after_last = of_items.counts[0, 0]  # hop, candidate
-    strength = after_last[0] / max(of_items.outgoing, 1.0)
-    prefix_strength = of_prefixes.after_last[-1] / max(float(of_prefixes.outgoing[-1, 0]), 1.0)
-    # Of the candidates, SASRec's stand first, best first; the generative model's best may be one of these.
-    best_generative = int(np.fmax(aligned.generative, -1.0).argmax())  # fmax: NaN, of an absent item, loses
-    return {
-        "sasrec_best": sasrec[0],
-        "sasrec_entropy": _entropy(sasrec),
-        "generative_best": generative[0],
-        "generative_entropy": _entropy(generative),
-        "agreement": len({*lists.sasrec[0][:10].tolist()} & {*lists.generative[0][:10].tolist()}) / 10.0,
-        **{
-            f"transition_mass_{hop}": float(sasrec @ (after_last[hop - 1, : len(sasrec)] > 0))
-            for hop in range(1, HOPS + 1)
-        },
-        "strength_sasrec": strength[0],
-        "strength_generative": strength[best_generative],
-        "prefix_strength_sasrec": prefix_strength[0],
-        "prefix_strength_generative": prefix_strength[best_generative],
-    }
-
-
-def _entropy(probabilities: Floats) -> float:
-    """Shannon entropy in nats of a list, taken as a distribution over its items; 0 for an empty one."""
-    total = probabilities.sum()
-    shares = probabilities[probabilities > 0] / total if total > 0 else np.ones(1)
-    return float(-(shares * np.log(shares)).sum())
+    features.request[-2:] = outgoing, length

@@ -106,8 +106,7 @@ class Fusion:
         if name == "msp":
             return ranked.msp.astype(np.float64)
         if name == "transition":
-            rows = [context.rows("forward", int(context.history[-1])) for context in contexts]
-            return transition_mass(ranked, [row.neighbours[0] for row in rows])
+            return transition_mass(ranked, [context.successors() for context in contexts])
         learned, features = self._learned(ranked, generated, aligned, contexts)
         return learned.indicator.probability(features.request)
 

@@ -6,17 +6,14 @@ same: this is the evidence that `models.features` turns into numbers.
 Shapes: `M` candidates.
 """
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from models.compiled import compiled, lower_bound
 from models.histories import History
-from models.transitions import DIRECTIONS, HOPS, Direction, Row
-
-RowOf = Callable[[Direction, int], Row]
-"""The transitions of one item in one direction: a bundle's index, or what a cache delivered."""
+from models.transitions import DIRECTIONS, HOPS, Edges, Transitions
 
 
 class Links(NamedTuple):
@@ -32,26 +29,26 @@ class Links(NamedTuple):
     outgoing: float
 
 
-def links(rows: RowOf, history: History, candidates: NDArray[np.int64]) -> Links:
+def links(transitions: Transitions, history: History, candidates: NDArray[np.int64]) -> Links:
     """Count the links of `candidates` [M]: distinct item indexes, but for the empty slots (0), which have none."""
-    recent = [int(item) for item in history[: -HOPS - 1 : -1]]
-    counts = np.zeros((len(DIRECTIONS) * HOPS * HOPS, len(candidates)))
-    found = [rows(direction, item) for direction in DIRECTIONS for item in recent]
-    cells = [
-        (side * HOPS + place) * HOPS + hop
-        for side in range(len(DIRECTIONS))
-        for place in range(len(recent))
-        for hop in range(HOPS)
-    ]
-    neighbours = [part for row in found for part in row.neighbours]
+    recent = np.array(history[: -HOPS - 1 : -1], dtype=np.int64)
     order = np.argsort(candidates)
-    ordered = candidates[order]
-    if neighbours and len(candidates):
-        cell = np.repeat(cells, [len(part) for part in neighbours])
-        neighbour = np.concatenate(neighbours)
-        at = np.minimum(np.searchsorted(ordered, neighbour), len(candidates) - 1)
-        hit = np.flatnonzero(ordered[at] == neighbour)
-        # A cell meets a neighbour once, so plain assignment loses nothing.
-        counts[cell[hit], order[at[hit]]] = np.concatenate([part for row in found for part in row.counts])[hit]
-    outgoing = float(found[0].counts[0].sum()) if found else 0.0
-    return Links(counts.reshape(len(DIRECTIONS), HOPS, HOPS, len(candidates)), outgoing)
+    counts = np.zeros((len(DIRECTIONS), HOPS, HOPS, len(candidates)))
+    outgoing = _count(transitions.gather(recent), candidates[order], order, counts)
+    return Links(counts, outgoing)
+
+
+@compiled
+def _count(
+    edges: Edges, ascending: NDArray[np.int64], slots: NDArray[np.int64], counts: NDArray[np.float64]
+) -> float:
+    """Fill `counts`; `slots` [M] says where each of the candidates in ascending order stands. Returns `outgoing`."""
+    outgoing = 0.0
+    for edge in range(len(edges.neighbour)):
+        side, place, hop = edges.side[edge], edges.position[edge], edges.hop[edge]
+        if side == 0 and place == 0 and hop == 1:
+            outgoing += edges.times[edge]
+        at = lower_bound(ascending, edges.neighbour[edge])
+        if at < len(ascending) and ascending[at] == edges.neighbour[edge]:
+            counts[side, place, hop - 1, slots[at]] = edges.times[edge]
+    return outgoing

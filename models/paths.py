@@ -5,7 +5,7 @@
 A leg is a training transition within HOPS steps: forward when x came after the item that the leg starts from, backward
 when x came before it. A second leg may also have no length: x is the candidate itself, and the path is direct. A path
 holds at hop h, in the sense of MemGen (arXiv 2603.19809), when its history item is at most h before the target and no
-leg is longer than h; its smallest hop is the largest of the three.
+leg is longer than h; its smallest hop is the largest of the three. Its type follows from the sides of its legs.
 
 Shapes: `b` histories, `K` candidates for each, `E` first legs, `M` second legs.
 """
@@ -15,7 +15,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from models.compiled import compiled, lower_bound
 from models.transitions import DIRECTIONS, HOPS, Edges, Transitions
+
+TYPES = ("substitutability", "symmetry", "transitivity", "2nd-symmetry")
 
 NO_HOP = HOPS + 1
 """The hop of a path that does not exist."""
@@ -23,51 +26,160 @@ NO_HOP = HOPS + 1
 DIRECT = len(DIRECTIONS)
 """The side of a second leg without length; the sides of all other legs are places in DIRECTIONS."""
 
+# The place in TYPES of a path, by the side of its first leg and that of its second leg: forward, backward, direct. The
+# three of 2nd-symmetry are common effect, reverse path and common cause.
+_TYPE_OF = np.array(
+    [
+        [TYPES.index("2nd-symmetry"), TYPES.index("transitivity"), TYPES.index("substitutability")],
+        [TYPES.index("2nd-symmetry"), TYPES.index("2nd-symmetry"), TYPES.index("symmetry")],
+    ]
+)
 
-class Paths(NamedTuple):
-    """The paths between b histories and b * K candidates."""
+_UNLIMITED = int(np.iinfo(np.int32).max)
+
+
+class Legs(NamedTuple):
+    """The legs that may meet. A `meeting` is a number for a history and an x: legs of the same one form a path."""
 
     first: Edges
-    """The first legs [E]; `position` is the place in the window: history * HOPS + (steps before the target) - 1."""
+    """First legs [E] in ascending order of meeting; `position` is the place in the window: history * HOPS + (steps
+    before the target) - 1."""
+    first_meeting: NDArray[np.int64]
     second: Edges
-    """The second legs that meet a first leg [M]; `position` is the place of the candidate: history * K + k."""
-    hops: NDArray[np.int8]
-    """[2, M]: the smallest hop over each second leg, by the side of the first leg; NO_HOP where none meets it."""
+    """Second legs [M]; `position` is the place of the candidate: history * K + k. A leg without length is so frequent
+    that it never limits a path."""
+    second_meeting: NDArray[np.int64]
 
 
-def find_paths(transitions: Transitions, window: NDArray[np.int64], candidates: NDArray[np.int64]) -> Paths:
-    """Find all paths from the last items of histories, `window` [b, HOPS], to their `candidates` [b, K].
+class Route(NamedTuple):
+    """The strongest path of each of `K` candidates of one history, int64 [K]; meaningless where the support is 0.
 
-    Column d - 1 of `window` is the item d before the target, 0 where there is none. Holds 2 * b * N bytes for a
-    catalogue of N items, mostly untouched.
+    A leg counts as often as training has it within the hop, and the support of a path is the count of its rarer leg. Of
+    equal support, the path from the nearest history item wins, then the one through the smaller index, then the one
+    whose first leg, then whose second, is forward.
     """
-    first = transitions.gather(window.ravel())
-    second = _with_direct(transitions.gather(candidates.ravel()), candidates.ravel())
-    # One cell for each (history, x).
+
+    support: NDArray[np.int64]
+    place: NDArray[np.int64]  # of the history item, steps before the target - 1
+    middle: NDArray[np.int64]
+    first: NDArray[np.int64]  # side of the first leg
+    second: NDArray[np.int64]  # side of the second leg
+
+
+def find_legs(transitions: Transitions, window: NDArray[np.int64], candidates: NDArray[np.int64]) -> Legs:
+    """Gather the legs between the last items of histories, `window` [b, HOPS], and their `candidates` [b, K].
+
+    Column d - 1 of `window` is the item d before the target, 0 where there is none.
+    """
+    first, second = transitions.gather(window.ravel()), _with_direct(transitions.gather(candidates.ravel()), candidates)
     width = 1 + max(int(legs.neighbour.max(initial=0)) for legs in (first, second))
-    history, place = np.divmod(first.position, HOPS)
-    # How near each x is to its history over first legs of either side: NO_HOP less the hop, so that 0 is out of reach.
-    nearness = np.zeros((len(DIRECTIONS), len(window) * width), dtype=np.int8)
-    np.maximum.at(
-        nearness.reshape(-1),
-        (first.side * len(window) + history) * width + first.neighbour,
-        (NO_HOP - np.maximum(first.hop, place + 1)).astype(np.int8),
+    meeting = first.position // HOPS * width + first.neighbour
+    order = np.argsort(meeting)
+    return Legs(
+        first=Edges(*(values[order] for values in first)),
+        first_meeting=meeting[order],
+        second=second,
+        second_meeting=second.position // max(1, candidates.shape[1]) * width + second.neighbour,
     )
-    reached = nearness.take(second.position // candidates.shape[1] * width + second.neighbour, axis=1)
-    meets = np.flatnonzero(reached[0] | reached[1])
-    second = Edges(*(values[meets] for values in second))
-    hops = np.maximum(NO_HOP - reached.take(meets, axis=1), second.hop.astype(np.int8))
-    return Paths(first, second, hops)
+
+
+def smallest_hops(legs: Legs, shape: tuple[int, ...]) -> NDArray[np.int8]:
+    """The smallest hop of each of TYPES over the paths to candidates of the given shape: [*shape, 4], else NO_HOP."""
+    hops = np.full((*shape, len(TYPES)), NO_HOP, dtype=np.int8)
+    _smallest_hops(legs, _TYPE_OF, hops.reshape(-1, len(TYPES)))
+    return hops
+
+
+def strongest_routes(legs: Legs, types: NDArray[np.int64], hops: NDArray[np.int8]) -> Route:
+    """The strongest path of each candidate of one history, of its type in `types` [K] and within its hop in `hops` [K];
+    none where the hop is 0."""
+    found = np.zeros((len(Route._fields), len(hops)), dtype=np.int64)
+    _strongest_routes(legs, _TYPE_OF, types, hops, found)
+    return Route(*found)
 
 
 def _with_direct(legs: Edges, candidates: NDArray[np.int64]) -> Edges:
-    """Add the leg without length of each candidate, so frequent that it never limits a path."""
-    number = len(candidates)
+    """Add the leg without length of each candidate."""
+    number = candidates.size
     direct = Edges(
         position=np.arange(number),
-        side=np.full(number, DIRECT),
+        side=np.full(number, DIRECT, dtype=np.int32),
         hop=np.zeros(number, dtype=np.int32),
-        neighbour=candidates.astype(np.int32),
-        times=np.full(number, np.iinfo(np.int32).max, dtype=np.int32),
+        neighbour=candidates.ravel().astype(np.int32),
+        times=np.full(number, _UNLIMITED, dtype=np.int32),
     )
     return Edges(*(np.concatenate([found, added]) for found, added in zip(legs, direct, strict=True)))
+
+
+@compiled
+def _smallest_hops(legs: Legs, type_of: NDArray[np.int64], hops: NDArray[np.int8]) -> None:
+    """Lower `hops` [candidates, 4] to what each path reaches."""
+    first, second = legs.first, legs.second
+    for leg in range(len(legs.second_meeting)):
+        meeting = legs.second_meeting[leg]
+        at = lower_bound(legs.first_meeting, meeting)
+        while at < len(legs.first_meeting) and legs.first_meeting[at] == meeting:
+            hop = max(first.hop[at], first.position[at] % HOPS + 1, second.hop[leg])
+            kind = type_of[first.side[at], second.side[leg]]
+            hops[second.position[leg], kind] = min(hops[second.position[leg], kind], hop)
+            at += 1
+
+
+@compiled
+def _strongest_routes(
+    legs: Legs, type_of: NDArray[np.int64], types: NDArray[np.int64], hops: NDArray[np.int8], found: NDArray[np.int64]
+) -> None:
+    """Fill `found`, the fields of `Route`."""
+    second, sides = legs.second, DIRECT + 1
+    usable = np.empty(len(second.hop), np.int64)
+    count = 0
+    for leg in range(len(second.hop)):
+        if second.hop[leg] <= hops[second.position[leg]]:
+            at = lower_bound(legs.first_meeting, legs.second_meeting[leg])
+            if at < len(legs.first_meeting) and legs.first_meeting[at] == legs.second_meeting[leg]:
+                usable[count] = leg
+                count += 1
+    usable = usable[:count]
+    width = np.int64(second.neighbour.max()) + 1 if len(second.neighbour) else np.int64(1)
+    code = (np.int64(1) * second.position[usable] * width + second.neighbour[usable]) * sides + second.side[usable]
+    order = usable[np.argsort(code)]
+    begin = 0
+    while begin < count:  # a second leg that training has at several distances is there once for each
+        leg, end, times = order[begin], begin, np.int64(0)
+        while (
+            end < count
+            and second.position[order[end]] == second.position[leg]
+            and second.neighbour[order[end]] == second.neighbour[leg]
+            and second.side[order[end]] == second.side[leg]
+        ):
+            times += second.times[order[end]]
+            end += 1
+        begin = end
+        candidate = second.position[leg]
+        counts = _first_legs(legs, legs.second_meeting[leg], hops[candidate])
+        for side in range(DIRECT):
+            if type_of[side, second.side[leg]] != types[candidate]:
+                continue
+            for place in range(hops[candidate]):
+                support = min(counts[side, place], times)
+                if support and _wins(support, place, second.neighbour[leg], side, second.side[leg], found[:, candidate]):
+                    found[0, candidate], found[1, candidate], found[2, candidate] = support, place, second.neighbour[leg]
+                    found[3, candidate], found[4, candidate] = side, second.side[leg]
+
+
+@compiled
+def _first_legs(legs: Legs, meeting: int, hop: int) -> NDArray[np.int64]:
+    """How often training has the first legs of a meeting within `hop`: by side and place of the history item."""
+    counts = np.zeros((DIRECT, HOPS), np.int64)
+    at = lower_bound(legs.first_meeting, meeting)
+    while at < len(legs.first_meeting) and legs.first_meeting[at] == meeting:
+        if legs.first.hop[at] <= hop:
+            counts[legs.first.side[at], legs.first.position[at] % HOPS] += legs.first.times[at]
+        at += 1
+    return counts
+
+
+@compiled
+def _wins(support: int, place: int, middle: int, first: int, second: int, best: NDArray[np.int64]) -> bool:
+    """Whether a path is stronger than the best one so far, by the order that `Route` states."""
+    return (-support, place, middle, first, second) < (-best[0], best[1], best[2], best[3], best[4])

@@ -10,10 +10,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from models.compiled import compiled, lower_bound
 from models.errors import BundleError
 from models.transitions import HOPS, TransitionIndex
 
 Indexes = NDArray[np.integer]
+
+_FAR = 0.5  # what a transition at a distance beyond 1 counts in `PrefixTransitions.follow`
 
 
 @dataclass(frozen=True)
@@ -69,24 +72,33 @@ class PrefixTransitions:
 
         `sources` and `targets` hold item indexes 0..N and broadcast against each other; the padding 0 has none.
         """
-        first = _pairs(self.prefix_of[sources], self.prefix_of[targets], len(self.outgoing))[..., None] * HOPS
-        # The distances of a pair lie side by side, so one search finds them all.
-        at = np.searchsorted(self.keys, first) + np.arange(HOPS)
-        at = np.minimum(at, len(self.keys) - 1)
-        distance = self.keys[at] - first
-        found = np.zeros(at.shape, dtype=np.int64)
-        # Few pairs were ever seen: the rest is not touched again.
-        hits = np.flatnonzero(distance < HOPS)
-        found.reshape(-1)[hits - hits % HOPS + distance.reshape(-1)[hits]] = self.counts[at.reshape(-1)[hits]]
+        pairs = _pairs(self.prefix_of[sources], self.prefix_of[targets], len(self.outgoing))
+        found = np.zeros((*pairs.shape, HOPS), dtype=np.int64)
+        _count(self.keys, self.counts, pairs.ravel(), found.reshape(-1, HOPS))
         return found
+
+    def follow(self, recent: Indexes, candidates: Indexes) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """How often the prefixes of `candidates` [M] followed those of `recent` items [R], the last one first.
+
+        Returns:
+            the transitions of distance 1 from the last item's prefix [M], and those of all distances from all of them
+            [M], where distances beyond 1 count half: they say less of what comes next.
+        """
+        after_last, after_recent = (np.zeros(len(candidates)) for _ in range(2))
+        sources, targets = self.prefix_of[recent], self.prefix_of[candidates]
+        _follow(self.keys, self.counts, len(self.outgoing), sources, targets, after_last, after_recent)
+        return after_last, after_recent
+
+    def leaving(self, items: Indexes) -> NDArray[np.int64]:
+        """C_n(source -> ·) of the prefixes of `items` [...]."""
+        return self.outgoing[self.prefix_of[items]]
 
     def strength(self, sources: Indexes, targets: Indexes) -> NDArray[np.float64]:
         """C_n(source -> target) / C_n(source -> ·) over transitions of distance 1, 0 where none leaves: [...].
 
         Psi of figure 6 of the paper; at full length phi, the strength of the item transition itself.
         """
-        leaving = self.outgoing[self.prefix_of[sources]]
-        return self.count(sources, targets)[..., 0] / np.maximum(leaving, 1)
+        return self.count(sources, targets)[..., 0] / np.maximum(self.leaving(sources), 1)
 
 
 def prefix_transitions(index: TransitionIndex, codes: Indexes) -> tuple[PrefixTransitions, ...]:
@@ -103,3 +115,38 @@ def _number(prefixes: Indexes) -> NDArray[np.int32]:
 def _pairs(sources: NDArray[np.int32], targets: NDArray[np.int32], prefixes: int) -> NDArray[np.int64]:
     """One number for each pair of prefixes."""
     return sources.astype(np.int64) * prefixes + targets
+
+
+@compiled
+def _count(
+    keys: NDArray[np.int64], counts: NDArray[np.int32], pairs: NDArray[np.int64], found: NDArray[np.int64]
+) -> None:
+    """Fill `found` [n, HOPS] with the counts of pairs of prefixes [n]. The distances of a pair lie side by side."""
+    for pair in range(len(pairs)):
+        first = pairs[pair] * HOPS
+        at = lower_bound(keys, first)
+        while keys[at] < first + HOPS:
+            found[pair, keys[at] - first] = counts[at]
+            at += 1
+
+
+@compiled
+def _follow(
+    keys: NDArray[np.int64],
+    counts: NDArray[np.int32],
+    prefixes: int,
+    sources: NDArray[np.int32],
+    targets: NDArray[np.int32],
+    after_last: NDArray[np.float64],
+    after_recent: NDArray[np.float64],
+) -> None:
+    for place in range(len(sources)):
+        for slot in range(len(targets)):
+            first = (np.int64(sources[place]) * prefixes + targets[slot]) * HOPS
+            at = lower_bound(keys, first)
+            while keys[at] < first + HOPS:
+                adjacent = keys[at] == first
+                after_recent[slot] += counts[at] if adjacent else _FAR * counts[at]
+                if adjacent and place == 0:
+                    after_last[slot] = counts[at]
+                at += 1

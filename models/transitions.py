@@ -29,19 +29,23 @@ DIRECTIONS: tuple[Direction, Direction] = ("forward", "backward")
 _WIRE = np.dtype("<i4")
 _HEADER = struct.Struct(f"<{HOPS}i")
 
+# Of the parts of a pair of rows: forward by distance, then backward.
+_SIDES = np.repeat(np.arange(len(DIRECTIONS), dtype=np.int32), HOPS)
+_DISTANCES = np.tile(np.arange(1, HOPS + 1, dtype=np.int32), len(DIRECTIONS))
+
 
 class Edges(NamedTuple):
     """The transitions of several items in both directions, flattened: parallel arrays [E], in no promised order."""
 
-    position: NDArray[np.integer]
+    position: NDArray[np.int64]
     """Which of the items asked for has this transition."""
-    side: NDArray[np.integer]
+    side: NDArray[np.int32]
     """Its place in DIRECTIONS: 0 when the neighbour came after the item, 1 when it came before."""
-    hop: NDArray[np.integer]
+    hop: NDArray[np.int32]
     """Its exact distance, 1..HOPS."""
-    neighbour: NDArray[np.integer]
+    neighbour: NDArray[np.int32]
     """The item at the other end."""
-    times: NDArray[np.integer]
+    times: NDArray[np.int32]
     """How often training has it at this distance."""
 
 
@@ -54,12 +58,6 @@ class Row:
 
     neighbours: tuple[NDArray[np.int32], ...]
     counts: tuple[NDArray[np.int32], ...]
-
-    @cached_property
-    def flat(self) -> NDArray[np.int32]:
-        """[3, transitions]: distance, neighbour and count of each. Kept, for rows that serve many requests."""
-        hop = np.repeat(np.arange(1, HOPS + 1, dtype=np.int32), [len(part) for part in self.neighbours])
-        return np.stack([hop, np.concatenate(self.neighbours), np.concatenate(self.counts)])
 
     def adjacent_counts(self, items: NDArray[np.integer]) -> NDArray[np.int64]:
         """How often each of `items` was next to this row's item in training: right after it, in a forward row.
@@ -94,6 +92,34 @@ def _merge_hop(
     merged, place = np.unique(np.concatenate([neighbours, more]), return_inverse=True)
     total = np.bincount(place, weights=np.concatenate([counts, more_counts]))
     return merged, total.astype(np.int32)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The transitions of one item in both directions."""
+
+    forward: Row
+    backward: Row
+
+    def __or__(self, other: "Rows") -> "Rows":
+        return Rows(merge(self.forward, other.forward), merge(self.backward, other.backward))
+
+    @cached_property
+    def flat(self) -> NDArray[np.int32]:
+        """[4, transitions]: side, distance, neighbour and count of each. Kept, for rows that serve many requests."""
+        neighbours = self.forward.neighbours + self.backward.neighbours
+        lengths = [len(part) for part in neighbours]
+        return np.stack(
+            [
+                np.repeat(_SIDES, lengths),
+                np.repeat(_DISTANCES, lengths),
+                np.concatenate(neighbours),
+                np.concatenate(self.forward.counts + self.backward.counts),
+            ]
+        )
+
+
+EMPTY_ROWS = Rows(EMPTY_ROW, EMPTY_ROW)
 
 
 def encode_row(row: Row) -> bytes:
@@ -167,7 +193,7 @@ class Adjacency:
         source = np.arange(total) + np.repeat(starts - (np.cumsum(lengths) - lengths), lengths)
         return Edges(
             position=np.repeat(np.arange(len(rows)), lengths),
-            side=np.full(total, side),
+            side=np.full(total, side, dtype=np.int32),
             hop=np.full(total, hop, dtype=np.int32),
             neighbour=self.neighbours[hop - 1][source],
             times=self.counts[hop - 1][source],
@@ -176,17 +202,15 @@ class Adjacency:
 
 @dataclass(frozen=True)
 class RowTable:
-    """The rows of a handful of items in both directions, by item index; every other item has none."""
+    """The rows of a handful of items, by item index; every other item has none."""
 
-    forward: Mapping[int, Row]
-    backward: Mapping[int, Row]
+    rows: Mapping[int, Rows]
 
     def gather(self, items: NDArray[np.int64]) -> Edges:
         """See `Transitions`."""
-        parts = [rows.get(item, EMPTY_ROW).flat for rows in (self.forward, self.backward) for item in items.tolist()]
-        hop, neighbour, times = np.concatenate([*parts, EMPTY_ROW.flat], axis=1)
-        part = np.repeat(np.arange(len(parts)), [flat.shape[1] for flat in parts])
-        side, position = np.divmod(part, len(items))
+        parts = [self.rows.get(item, EMPTY_ROWS).flat for item in items.tolist()] or [EMPTY_ROWS.flat]
+        side, hop, neighbour, times = np.concatenate(parts, axis=1)
+        position = np.repeat(np.arange(len(parts)), [part.shape[1] for part in parts])
         return Edges(position, side, hop, neighbour, times)
 
 

@@ -13,14 +13,12 @@ spread over at most BUCKETS nodes.
 """
 
 import struct
-from typing import NamedTuple
-
 import numpy as np
 from numpy.typing import NDArray
 
 from models.bundle import TRANSITIONS, Bundle
 from models.errors import BundleError
-from models.transitions import HOPS, Direction, Row, TransitionIndex, decode_row, encode_row, merge
+from models.transitions import HOPS, Direction, Row, Rows, TransitionIndex, decode_row, encode_row
 
 ACTIVE = "tandem:active"
 BUCKETS = 8
@@ -28,16 +26,6 @@ BUCKETS = 8
 _LENGTH = struct.Struct("<i")
 _ITEM_BITS = 29
 _LIVE = np.dtype("<u4")
-
-
-class Rows(NamedTuple):
-    """An item's transitions in both directions."""
-
-    forward: Row
-    backward: Row
-
-    def __or__(self, other: "Rows") -> "Rows":
-        return Rows(merge(self.forward, other.forward), merge(self.backward, other.backward))
 
 
 class Layout:

@@ -215,7 +215,7 @@ class Recommender:
         last = context.rows[task.history[-1]].forward
         name = task.variant.generative or ""
         if ranked is not None and generated is not None:
-            rows = Context(task.history, context.row)
+            rows = Context(task.history, context.table())
             return ensemble(self.engine.bundle.fusions[name], ranked, name, generated, rows)
         if ranked is not None:
             return single(SASREC, ranked, fallback=task.variant.ensemble)

@@ -11,11 +11,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from models.transitions import Direction, Row, RowTable
+from models.transitions import Rows, RowTable
 from service.batcher import Batcher, Slots
 from service.errors import DeadlineError, StoreUnavailableError
 from service.index_loader import IndexLoader
-from service.index_rows import Layout, Rows, decode_live, decode_rows
+from service.index_rows import Layout, decode_live, decode_rows
 from service.metrics import Metrics
 from service.redis_link import RedisLink
 
@@ -33,17 +33,9 @@ class Fetched:
     def __or__(self, other: "Fetched") -> "Fetched":
         return Fetched({**self.rows, **other.rows}, self.degraded or other.degraded)
 
-    def row(self, direction: Direction, item: int) -> Row:
-        """One of the rows."""
-        rows = self.rows[item]
-        return rows.forward if direction == "forward" else rows.backward
-
     def table(self) -> RowTable:
         """The rows as `models.categories` reads them."""
-        return RowTable(
-            {item: rows.forward for item, rows in self.rows.items()},
-            {item: rows.backward for item, rows in self.rows.items()},
-        )
+        return RowTable(self.rows)
 
 
 class Found(NamedTuple):

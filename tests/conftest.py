@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from models.bundle import Bundle
 from models.graphs import Graphs
@@ -11,6 +12,10 @@ from models.networks.sid_mlp import SidMlpPlusPlus
 from tests.bundles import tiny_bundle, tiny_parts, tiny_plus_plus, with_int8
 from training.checkpoints import save_network
 from training.publish import CHECKPOINTS, Parts, export_again
+
+# The first example of a test may have to compile, and no test judges time.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")

@@ -138,12 +138,12 @@ def ensemble_ranks(
 
 def contexts(bundle: Bundle, instances: Instances) -> list[Context]:
     """What the histories of the instances bring to the ensemble."""
-    return [Context(history, bundle.transitions.row) for history in instances.histories]
+    return [Context(history, bundle.transitions) for history in instances.histories]
 
 
 def successors(bundle: Bundle, instances: Instances) -> list[NDArray[np.int32]]:
     """The items seen right after the last one of each history."""
-    return [bundle.transitions.row("forward", int(history[-1])).neighbours[0] for history in instances.histories]
+    return [context.successors() for context in contexts(bundle, instances)]
 
 
 def _slots(aligned: Aligned, targets: NDArray[np.integer]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:

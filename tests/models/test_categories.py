@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.categories import TYPES, Categories, categorize, context_window
-from models.transitions import DIRECTIONS, HOPS, RowTable, TransitionIndex, decode_row, encode_row
+from models.transitions import DIRECTIONS, HOPS, Rows, RowTable, TransitionIndex, decode_row, encode_row
 from training.index_build import build_index
 
 NUM_ITEMS = 14
@@ -78,7 +78,7 @@ any_item = st.integers(0, NUM_ITEMS + 1)
 instances = st.lists(st.tuples(st.lists(any_item, max_size=7), any_item), min_size=1, max_size=25)
 
 
-@settings(deadline=None, max_examples=120)
+@settings(max_examples=120)
 @given(sequences_of_items, instances)
 def test_labels_are_those_of_set_arithmetic(sequences: list[list[int]], instances: list[tuple[list[int], int]]) -> None:
     histories, targets = [history for history, _ in instances], np.array([target for _, target in instances])
@@ -125,7 +125,7 @@ def test_each_type_by_hand(sequences: list[list[int]], history: list[int], expec
     assert categorize(index_of(sequences), [history], np.array([2])).labels() == [expected]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     sequences_of_items,
     st.lists(st.tuples(st.lists(any_item, max_size=6), st.lists(any_item, min_size=5, max_size=5)), max_size=4),
@@ -138,9 +138,9 @@ def test_candidates_of_a_request_are_categorized_from_their_rows_alone(
     histories = [history for history, _ in requests]
     candidates = np.array([found for _, found in requests], dtype=np.int64).reshape(len(requests), 5)
     needed = {*context_window(histories).ravel().tolist(), *candidates.ravel().tolist()}
-    rows = [{item: decode_row(encode_row(index.row(side, item))) for item in needed} for side in DIRECTIONS]
+    rows = {item: Rows(*(decode_row(encode_row(index.row(side, item))) for side in DIRECTIONS)) for item in needed}
     one_by_one = categorize(index, [history for history in histories for _ in range(5)], candidates.ravel())
-    together = categorize(RowTable(*rows), histories, candidates)
+    together = categorize(RowTable(rows), histories, candidates)
     assert together.labels() == one_by_one.labels()
     assert together.hops.shape == (*candidates.shape, len(TYPES))
     assert together.group().shape == together.memorization.shape == candidates.shape

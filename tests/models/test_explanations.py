@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from models.categories import GROUPS, TYPES, categorize
 from models.explanations import Explanation, explain
-from models.transitions import DIRECTIONS, HOPS, RowTable, decode_row, encode_row
+from models.transitions import DIRECTIONS, HOPS, Rows, RowTable, decode_row, encode_row
 from tests.models.test_categories import NUM_ITEMS, Naive, any_item, index_of, sequences_of_items
 
 TYPE = {
@@ -80,11 +80,11 @@ def forward_first(legs: tuple[str, ...]) -> tuple[bool, ...]:
 def explained(sequences: list[list[int]], history: list[int], targets: list[int]) -> list[Explanation | None]:
     """From decoded rows of the last items and the targets alone, as a cache delivers them."""
     index, needed = index_of(sequences), {*history[-HOPS:], *targets}
-    rows = [{item: decode_row(encode_row(index.row(side, item))) for item in needed} for side in DIRECTIONS]
-    return explain(RowTable(*rows), history, np.array(targets, dtype=np.int64))[1]
+    rows = {item: Rows(*(decode_row(encode_row(index.row(side, item))) for side in DIRECTIONS)) for item in needed}
+    return explain(RowTable(rows), history, np.array(targets, dtype=np.int64))[1]
 
 
-@settings(deadline=None, max_examples=120)
+@settings(max_examples=120)
 @given(sequences_of_items, st.lists(any_item, max_size=7), st.lists(any_item, max_size=8))
 def test_the_strongest_path_is_that_of_plain_loops(
     sequences: list[list[int]], history: list[int], targets: list[int]

@@ -23,7 +23,7 @@ def answers(bundle: Bundle, graphs: Graphs) -> Answers:
     allowed = allow_all_but(histories, ITEMS)
     ranked, generated = graphs.rank(histories, allowed), graphs.generate("tiger", histories, allowed)
     aligned = align(ranked[:2], generated)
-    contexts = [Context(history, bundle.transitions.row) for history in histories]
+    contexts = [Context(history, bundle.transitions) for history in histories]
     return histories, ranked, generated, aligned, compute(Lists.of(ranked, generated), aligned, contexts, bundle.facts)
 
 
@@ -88,7 +88,7 @@ def test_features_do_not_depend_on_the_batch(answers: Answers, bundle: Bundle) -
         alone = compute(
             Lists.of(Ranked(*(values[one] for values in ranked)), Generated(*(values[one] for values in generated))),
             Aligned(*(values[one] for values in aligned)),
-            [Context(history, bundle.transitions.row)],
+            [Context(history, bundle.transitions)],
             bundle.facts,
         )
         np.testing.assert_array_equal(alone.candidates, features.candidates[one])

@@ -23,7 +23,7 @@ WEIGHTS = {name: Sigmoid(k=9.0, tau=tau) for name, tau in (("msp", 0.02), ("tran
 def contexts(bundle: Bundle) -> list[Context]:
     random = np.random.default_rng(5)
     histories = [(random.permutation(ITEMS)[: random.integers(1, 9)] + 1).tolist() for _ in range(20)]
-    return [Context(history, bundle.transitions.row) for history in histories]
+    return [Context(history, bundle.transitions) for history in histories]
 
 
 @pytest.fixture(scope="module")

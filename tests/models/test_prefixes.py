@@ -68,7 +68,7 @@ instances = st.lists(st.tuples(st.lists(any_item, max_size=7), any_item), min_si
 seeds = st.integers(0, 5)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(sequences_of_items, seeds)
 def test_counts_are_those_of_a_loop(sequences: list[list[int]], seed: int) -> None:
     codes, items = random_codes(seed), np.arange(NUM_ITEMS + 1)
@@ -100,7 +100,7 @@ def test_counts_at_full_length_are_those_of_the_items() -> None:
     assert table.counts.sum() == sum(counts.sum() for counts in index.forward.counts)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(sequences_of_items, instances, seeds)
 def test_memorized_prefixes_are_those_of_set_arithmetic(
     sequences: list[list[int]], instances: list[tuple[list[int], int]], seed: int

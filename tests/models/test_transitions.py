@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.errors import BundleError
-from models.transitions import DIRECTIONS, EMPTY_ROW, HOPS, Row, RowTable, TransitionIndex, Transitions
+from models.transitions import DIRECTIONS, EMPTY_ROW, HOPS, Row, Rows, RowTable, TransitionIndex, Transitions
 from models.transitions import decode_row as decode
 from models.transitions import encode_row as encode
 from training.index_build import build_index
@@ -111,15 +111,17 @@ def test_gathering_equals_reading_row_by_row(seed: int) -> None:
 def test_a_table_of_decoded_rows_gathers_what_the_index_gathers(seed: int) -> None:
     index = random_index(seed)
     wanted = [3, 8, 8, 21, 0, NUM_ITEMS + 1]
-    forward, backward = (
-        {item: decode(encode(index.row(direction, item))) for item in set(wanted)} for direction in DIRECTIONS
+    table = RowTable(
+        {
+            item: Rows(*(decode(encode(index.row(direction, item))) for direction in DIRECTIONS))
+            for item in set(wanted)
+        }
     )
-    table = RowTable(forward, backward)
     assert edges(table, wanted) == edges(index, wanted)
 
 
 def test_a_table_has_no_rows_for_other_items() -> None:
-    assert edges(RowTable({}, {}), [1, 2]) == edges(RowTable({}, {}), []) == []
+    assert edges(RowTable({}), [1, 2]) == edges(RowTable({}), []) == []
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -14,9 +14,9 @@ from typing import TypeVar
 from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
 
-from models.transitions import DIRECTIONS, HOPS, TransitionIndex
+from models.transitions import DIRECTIONS, HOPS, Rows, TransitionIndex
 from service.errors import StoreUnavailableError
-from service.index_rows import Layout, Rows
+from service.index_rows import Layout
 from service.metrics import Metrics
 from service.redis_link import Command, RedisLink, Result
 from service.redis_nodes import SLOTS
@@ -43,7 +43,7 @@ def counts_of(rows: Iterable[tuple[int, Rows]]) -> Counts:
         {
             (direction, item, hop, neighbour): count
             for item, both in rows
-            for direction, row in zip(DIRECTIONS, both, strict=True)
+            for direction, row in zip(DIRECTIONS, (both.forward, both.backward), strict=True)
             for hop in range(1, HOPS + 1)
             for neighbour, count in zip(row.neighbours[hop - 1].tolist(), row.counts[hop - 1].tolist(), strict=True)
         }

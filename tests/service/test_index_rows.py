@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from redis.crc import key_slot
 
 from models.bundle import TRANSITIONS, Bundle
-from models.transitions import DIRECTIONS, EMPTY_ROW, HOPS, Direction, Row
-from service.index_rows import BUCKETS, Layout, Rows, decode_live, decode_rows, encode_live, encode_rows
+from models.transitions import DIRECTIONS, EMPTY_ROW, HOPS, Direction, Row, Rows
+from service.index_rows import BUCKETS, Layout, decode_live, decode_rows, encode_live, encode_rows
 from service.redis_nodes import SLOTS
 from tests.service.redis_parts import Counts, counts_of
 

@@ -119,7 +119,7 @@ def test_the_service_ensemble_is_the_offline_ensemble(client: httpx2.Client, ada
         history = (random.permutation(ITEMS)[: random.integers(1, 9)] + 1).tolist()
         allowed = allow_all_but([history], ITEMS)
         ranked, generated = graphs.rank([history], allowed), graphs.generate(name, [history], allowed)
-        verdict = adaptive.fusions[name](ranked, generated, [Context(history, adaptive.transitions.row)])
+        verdict = adaptive.fusions[name](ranked, generated, [Context(history, adaptive.transitions)])
 
         item_ids = [adaptive.catalogue.item_id(index) for index in history]
         answer = ask(client, history=item_ids, k=15, variant=f"ensemble_{name}")

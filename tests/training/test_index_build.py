@@ -43,7 +43,7 @@ def count_in(index: TransitionIndex, direction: Direction) -> dict[tuple[int, in
     return found
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(sequences_of_items)
 def test_both_directions_hold_what_a_loop_counts(sequences: Sequences) -> None:
     index = build(sequences)
@@ -51,7 +51,7 @@ def test_both_directions_hold_what_a_loop_counts(sequences: Sequences) -> None:
         assert count_in(index, direction) == dict(count_by_loop(sequences))
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(sequences_of_items)
 def test_neighbours_ascend_and_arrays_are_narrow(sequences: Sequences) -> None:
     index = build(sequences)

@@ -87,7 +87,7 @@ def count_by_loop(events: list[Event], *, all_events: bool) -> Transitions:
     return dict(found)
 
 
-@settings(deadline=None, max_examples=12)
+@settings(max_examples=12)
 @given(events=events_in_any_order.filter(bool), all_events=st.booleans())
 def test_a_build_counts_what_a_loop_counts(
     tmp_path_factory: pytest.TempPathFactory, events: list[Event], all_events: bool
@@ -99,7 +99,7 @@ def test_a_build_counts_what_a_loop_counts(
     assert tails(index) == {user: sequence[-kept:] for user, sequence in sequences_by_loop(events).items()}
 
 
-@settings(deadline=None, max_examples=12)
+@settings(max_examples=12)
 @given(
     events=events_in_any_order.filter(bool),
     cuts=st.lists(st.integers(0, 12), min_size=1, max_size=4).map(sorted),
