@@ -5,7 +5,7 @@ folder is read-only, in the user's cache folder. It runs without the interpreter
 """
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numba
 
@@ -15,10 +15,9 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 def compiled(function: Function) -> Function:
     """Compile a function of arrays and numbers; it must not hold the interpreter's objects."""
     try:
-        compiled_function: Function = numba.njit(nogil=True, cache=True)(function)
+        return cast("Function", numba.njit(nogil=True, cache=True)(function))
     except RuntimeError:  # there is no folder to keep the code in: it is compiled anew by each process
-        compiled_function = numba.njit(nogil=True)(function)
-    return compiled_function
+        return cast("Function", numba.njit(nogil=True)(function))
 
 
 @compiled

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, model_validator
 
+from models.compiled import compiled
 from models.indicators import IndicatorName
 
 Floats = NDArray[np.floating]
@@ -90,11 +91,9 @@ class Aligned(NamedTuple):
     def sorted_by(self, scores: Floats) -> "Fused":
         """Both lists as one by scores [B, M], best first; equal scores keep the order of the slots."""
         order = np.argsort(-scores, axis=1, kind="stable")
+        rows = np.arange(len(order))[:, None]
         return Fused(
-            items=np.take_along_axis(self.items, order, axis=1),
-            scores=np.take_along_axis(scores, order, axis=1),
-            sasrec=np.take_along_axis(self.sasrec, order, axis=1),
-            generative=np.take_along_axis(self.generative, order, axis=1),
+            self.items[rows, order], scores[rows, order], self.sasrec[rows, order], self.generative[rows, order]
         )
 
 
@@ -114,12 +113,9 @@ def weight(sigmoid: Sigmoid, indicator: Floats) -> NDArray[np.float64]:
 
 def normalise(items: Items, scores: Floats) -> Floats:
     """Min-max normalised scores [B, K] in float64; all equal gives 1, empty slots (item 0) give NaN."""
-    real = items > 0
-    values = np.where(real, scores, np.nan).astype(np.float64)
-    low = np.min(values, axis=1, keepdims=True, where=real, initial=np.inf)
-    high = np.max(values, axis=1, keepdims=True, where=real, initial=-np.inf)
-    flat = ~(high > low)
-    return np.where(real, np.where(flat, 1.0, (values - low) / np.where(flat, 1.0, high - low)), np.nan)
+    values = np.full(items.shape, np.nan)
+    _normalise(items, scores, values)
+    return values
 
 
 def rank_gains(items: Items) -> Floats:
@@ -134,13 +130,14 @@ def align(
     items_a, items_b = sasrec[0], generative[0]
     by_rank = normalisation == "rank"
     score_a, score_b = (rank_gains(items) if by_rank else normalise(items, s) for items, s in (sasrec, generative))
-    same = (items_a[:, :, None] == items_b[:, None, :]) & (items_a > 0)[:, :, None]  # B, K, G
-    in_both = np.where(same.any(axis=2), np.take_along_axis(score_b, same.argmax(axis=2), axis=1), np.nan)
-    return Aligned(
-        items=np.concatenate([items_a, np.where(same.any(axis=1), 0, items_b)], axis=1),
-        sasrec=np.concatenate([score_a, np.full(items_b.shape, np.nan)], axis=1),
-        generative=np.concatenate([in_both, score_b], axis=1),
+    requests, length = items_a.shape
+    aligned = Aligned(
+        np.concatenate([items_a, items_b], axis=1),
+        np.concatenate([score_a, np.full(items_b.shape, np.nan)], axis=1),
+        np.concatenate([np.full((requests, length), np.nan), score_b], axis=1),
     )
+    _match(length, *aligned)
+    return aligned
 
 
 def fuse(
@@ -155,3 +152,27 @@ def fuse(
     """
     aligned = align(sasrec, generative, normalisation)
     return aligned.sorted_by(aligned.mixture(alpha))
+
+
+@compiled
+def _normalise(items: Items, scores: Floats, values: Floats) -> None:
+    for row in range(items.shape[0]):
+        low, high = np.inf, -np.inf
+        for entry in range(items.shape[1]):
+            if items[row, entry] > 0:
+                low, high = min(low, float(scores[row, entry])), max(high, float(scores[row, entry]))
+        for entry in range(items.shape[1]):
+            if items[row, entry] > 0:
+                values[row, entry] = (float(scores[row, entry]) - low) / (high - low) if high > low else 1.0
+
+
+@compiled
+def _match(length: int, items: Items, sasrec: Floats, generative: Floats) -> None:
+    """Move the score of what the first `length` slots hold too from its second slot to its first."""
+    for row in range(items.shape[0]):
+        for second in range(length, items.shape[1]):
+            for first in range(length):
+                if items[row, first] == items[row, second] and items[row, first] > 0:
+                    generative[row, first] = generative[row, second]
+                    items[row, second] = 0
+                    break

@@ -1,7 +1,7 @@
 """The numbers of one request that `models.features` names, in compiled loops.
 
-Shapes: `M` candidates of both lists, SASRec's first; `K` entries of one list; `P` prefix lengths. `columns` are the rows
-of a table [features, M] that a function fills, in the order in which `models.features` names them.
+Shapes: `M` candidates of both lists, SASRec's first; `K` entries of one list. `columns` are the rows of a table
+[features, M] that a function fills, in the order in which `models.features` names them.
 """
 
 import math
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from models.compiled import compiled
 from models.transitions import HOPS
 
-Floats = NDArray[np.float64]
+Floats = NDArray[np.floating]
 Items = NDArray[np.int64]
 
 _ABSENT = 0.5  # how far below a list's last score, in logits, an item that the list lacks is put

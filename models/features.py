@@ -27,7 +27,15 @@ LENGTHS = (1, 2, 3)
 """The prefix lengths that features are computed for; semantic ids of fewer levels have fewer."""
 
 _LIST_FEATURES = ("score", "listed", "normalised", "best", "mass")
-_LINK_FEATURES = ("after_last", "strength", "after_last_later", "after_recent", "linked", "before_recent", "before_last")
+_LINK_FEATURES = (
+    "after_last",
+    "strength",
+    "after_last_later",
+    "after_recent",
+    "linked",
+    "before_recent",
+    "before_last",
+)
 _OWN_FEATURES = ("outgoing", "popularity", "last_popularity", "history")
 _PREFIX_FEATURES = ("after_last", "after_recent", "strength", "lift", "popularity")
 
@@ -66,7 +74,8 @@ class Context(NamedTuple):
     def successors(self) -> NDArray[np.int32]:
         """The items that were seen right after the last one."""
         edges = self.transitions.gather(np.array(self.history[-1:], dtype=np.int64))
-        return edges.neighbour[(edges.side == DIRECTIONS.index("forward")) & (edges.hop == 1)]
+        after: NDArray[np.int32] = edges.neighbour[(edges.side == DIRECTIONS.index("forward")) & (edges.hop == 1)]
+        return after
 
 
 class Lists(NamedTuple):

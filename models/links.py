@@ -39,9 +39,7 @@ def links(transitions: Transitions, history: History, candidates: NDArray[np.int
 
 
 @compiled
-def _count(
-    edges: Edges, ascending: NDArray[np.int64], slots: NDArray[np.int64], counts: NDArray[np.float64]
-) -> float:
+def _count(edges: Edges, ascending: NDArray[np.int64], slots: NDArray[np.int64], counts: NDArray[np.float64]) -> float:
     """Fill `counts`; `slots` [M] says where each of the candidates in ascending order stands. Returns `outgoing`."""
     outgoing = 0.0
     for edge in range(len(edges.neighbour)):

@@ -76,7 +76,7 @@ def find_legs(transitions: Transitions, window: NDArray[np.int64], candidates: N
     meeting = first.position // HOPS * width + first.neighbour
     order = np.argsort(meeting)
     return Legs(
-        first=Edges(*(values[order] for values in first)),
+        first=first.take(order),
         first_meeting=meeting[order],
         second=second,
         second_meeting=second.position // max(1, candidates.shape[1]) * width + second.neighbour,
@@ -162,9 +162,9 @@ def _strongest_routes(
                 continue
             for place in range(hops[candidate]):
                 support = min(counts[side, place], times)
-                if support and _wins(support, place, second.neighbour[leg], side, second.side[leg], found[:, candidate]):
-                    found[0, candidate], found[1, candidate], found[2, candidate] = support, place, second.neighbour[leg]
-                    found[3, candidate], found[4, candidate] = side, second.side[leg]
+                if support:
+                    path = np.array([support, place, second.neighbour[leg], side, second.side[leg]], np.int64)
+                    _keep_stronger(found[:, candidate], path)
 
 
 @compiled
@@ -180,6 +180,10 @@ def _first_legs(legs: Legs, meeting: int, hop: int) -> NDArray[np.int64]:
 
 
 @compiled
-def _wins(support: int, place: int, middle: int, first: int, second: int, best: NDArray[np.int64]) -> bool:
-    """Whether a path is stronger than the best one so far, by the order that `Route` states."""
-    return (-support, place, middle, first, second) < (-best[0], best[1], best[2], best[3], best[4])
+def _keep_stronger(best: NDArray[np.int64], path: NDArray[np.int64]) -> None:
+    """Replace the fields of `Route` in `best` by those of a path that is stronger, by the order that it states."""
+    for field in range(len(path)):
+        if path[field] != best[field]:
+            if (path[field] > best[field]) == (field == 0):
+                best[:] = path
+            return

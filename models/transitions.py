@@ -48,6 +48,10 @@ class Edges(NamedTuple):
     times: NDArray[np.int32]
     """How often training has it at this distance."""
 
+    def take(self, order: NDArray[np.int64]) -> "Edges":
+        """Some of them, in another order."""
+        return Edges(self.position[order], self.side[order], self.hop[order], self.neighbour[order], self.times[order])
+
 
 @dataclass(frozen=True)
 class Row:

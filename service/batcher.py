@@ -85,7 +85,9 @@ class Batcher(Generic[Job, Answer]):
         self.max_batch = max_batch
         self._run = run
         self._slots = slots
-        self._metrics = metrics
+        self._depth = metrics.queue_depth.labels(name)
+        self._size = metrics.batch_size.labels(name)
+        self._dropped = metrics.rejected.labels("dropped")
         self._queue: deque[_Entry[Job, Answer]] = deque()
         slots.join(self)
 
@@ -99,29 +101,27 @@ class Batcher(Generic[Job, Answer]):
         """When the first waiting job arrived; there must be one."""
         return self._queue[0].arrived
 
-    async def submit(self, job: Job, deadline: float) -> Done[Answer]:
-        """The answer to a job; cancelling the caller withdraws the job.
+    def submit(self, job: Job, deadline: float) -> "asyncio.Future[Done[Answer]]":
+        """The future answer to a job; cancelling it withdraws the job.
+
+        It ends with a DeadlineError when the job was dropped, and with whatever `run` raised for the batch.
 
         Args:
             job: what `run` takes a list of.
             deadline: on the clock of `time.monotonic`; a job that has not left by then is dropped.
-
-        Raises:
-            DeadlineError: the job was dropped.
-            Exception: whatever `run` raised for the batch.
         """
         future: asyncio.Future[Done[Answer]] = asyncio.get_running_loop().create_future()
         self._queue.append(_Entry(job, deadline, future))
-        self._metrics.queue_depth.labels(self.name).set(self.depth)
+        self._depth.set(self.depth)
         self._slots.wake()
-        return await future
+        return future
 
     def start(self) -> bool:
         """Take a batch off the queue and run it; False when every job in it had been given up."""
         entries = self._take()
         if not entries:
             return False
-        self._metrics.batch_size.labels(self.name).observe(len(entries))
+        self._size.observe(len(entries))
         running = asyncio.ensure_future(self._run([entry.job for entry in entries]))
         running.add_done_callback(partial(self._finish, entries, time.monotonic()))
         return True
@@ -132,12 +132,12 @@ class Batcher(Generic[Job, Answer]):
         while self._queue and len(entries) < self.max_batch:
             entry = self._queue.popleft()
             if entry.future.done():  # cancelled: the client has left, or the request timed out
-                self._metrics.rejected.labels("dropped").inc()
+                self._dropped.inc()
             elif entry.deadline <= now:
                 entry.future.set_exception(DeadlineError("the deadline passed while the request waited in the queue"))
             else:
                 entries.append(entry)
-        self._metrics.queue_depth.labels(self.name).set(self.depth)
+        self._depth.set(self.depth)
         return entries
 
     def _finish(

@@ -13,6 +13,7 @@ spread over at most BUCKETS nodes.
 """
 
 import struct
+
 import numpy as np
 from numpy.typing import NDArray
 

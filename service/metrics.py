@@ -42,6 +42,7 @@ class Metrics:
         self.requests = self._counter("requests", "Answers.", "route", "status")
         self.duration = self._latency("request_duration_seconds", "Time to answer.", "route", "variant")
         self.stages = self._latency("stage_duration_seconds", "Time in a stage of a request.", "stage", "variant")
+        self._stages: dict[tuple[str, str], Histogram] = {}
         self.inflight = self._gauge("inflight_requests", "Requests being answered.")
         self.queue_depth = self._gauge("queue_depth", "Jobs that wait for a free thread.", "graph")
         self.batch_size = Histogram(
@@ -74,6 +75,13 @@ class Metrics:
 
     def _latency(self, name: str, text: str, *labels: str) -> Histogram:
         return Histogram(f"tandem_{name}", text, labels, buckets=LATENCY_BUCKETS, registry=self.registry)
+
+    def stage(self, stage: str, variant: str) -> Histogram:
+        """The histogram of one stage; looking its labels up each time would cost as much as all else about it."""
+        found = self._stages.get((stage, variant))
+        if found is None:
+            found = self._stages[stage, variant] = self.stages.labels(stage, variant)
+        return found
 
     def render(self) -> bytes:
         """The text that Prometheus scrapes."""

@@ -20,7 +20,7 @@ from models.indicators import Ranked
 from models.masks import Open
 from models.transitions import HOPS
 from service.answers import Chosen, Presenter, Task
-from service.batcher import Admission, Batcher
+from service.batcher import Admission, Done
 from service.candidates import Candidates, Popularity, ensemble, single, successors
 from service.engine import Engine, Lanes, Query
 from service.errors import DeadlineError, StoreUnavailableError, shown
@@ -175,30 +175,36 @@ class Recommender:
 
     async def _candidates(self, task: Task, open_: Open) -> tuple[Candidates, Fetched]:
         """The ranking, and the transition rows of the history's last items."""
-        query, variant, lanes = Query(task.history, open_), task.variant, self._lanes
+        query, variant = Query(task.history, open_), task.variant
         with task.stages.measure("inference"):
-            ranked, generated, context = await asyncio.gather(
-                self._ask(lanes.rank if variant.sasrec else None, query, task, "sasrec"),
-                self._ask(lanes.generate.get(variant.generative or ""), query, task, "generative"),
-                self._rows(task, task.history[-HOPS:]),
-            )
+            ranking = self._lanes.rank.submit(query, task.deadline) if variant.sasrec else None
+            name = variant.generative or ""
+            generating = self._lanes.generate[name].submit(query, task.deadline) if name else None
+            try:  # the graphs run while the rows come
+                context = await self._rows(task, task.history[-HOPS:])
+                ranked = await self._answered(ranking, SASREC, task, "sasrec")
+                generated = await self._answered(generating, name, task, "generative")
+            finally:
+                for future in (ranking, generating):
+                    if future is not None and not future.cancel() and not future.cancelled():
+                        future.exception()  # whoever left early has no use for it
         with task.stages.measure("fusion"):
             return self._combine(task, open_.items, ranked, generated, context), context
 
-    async def _ask(
-        self, lane: Batcher[Query, GraphAnswer] | None, query: Query, task: Task, stage: str
+    async def _answered(
+        self, future: "asyncio.Future[Done[GraphAnswer]] | None", graph: str, task: Task, stage: str
     ) -> GraphAnswer | None:
         """The answer of one graph; None when the variant does without it, or when it failed."""
-        if lane is None:
+        if future is None:
             return None
         try:
-            done = await lane.submit(query, task.deadline)
+            done = await future
         except DeadlineError:
             raise
         except Exception:  # whatever a graph dies of, the answer comes from what is left
-            _log.exception("graph failed", graph=lane.name, request_id=task.request_id)
-            self._metrics.graph_failures.labels(lane.name).inc()
-            task.degraded.append(lane.name)
+            _log.exception("graph failed", graph=graph, request_id=task.request_id)
+            self._metrics.graph_failures.labels(graph).inc()
+            task.degraded.append(graph)
             return None
         task.stages.add(stage, done.run_s)
         task.stages.extend("queue", done.queue_s)
@@ -212,7 +218,6 @@ class Recommender:
         self, task: Task, allowed: Allowed, ranked: Ranked | None, generated: Generated | None, context: Fetched
     ) -> Candidates:
         """The best ranking that can be made from what the graphs answered."""
-        last = context.rows[task.history[-1]].forward
         name = task.variant.generative or ""
         if ranked is not None and generated is not None:
             rows = Context(task.history, context.table())
@@ -221,13 +226,13 @@ class Recommender:
             return single(SASREC, ranked, fallback=task.variant.ensemble)
         if generated is not None:
             return single(name, generated, fallback=task.variant.ensemble)
-        followers = successors(last, allowed)
+        followers = successors(context.rows[task.history[-1]].forward, allowed)
         return followers if followers.ranking.items else self._popularity.candidates(allowed, task.request.k)
 
     def _count(self, response: RecommendResponse, stages: Stages) -> None:
         metrics, variant = self._metrics, response.model.variant
         for stage, seconds in stages.seconds.items():
-            metrics.stages.labels(stage, variant).observe(seconds)
+            metrics.stage(stage, variant).observe(seconds)
         for part in response.degraded:
             metrics.degraded.labels(part).inc()
         if response.fallback is not None:

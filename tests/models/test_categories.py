@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.categories import TYPES, Categories, categorize, context_window
+from models.categories import Categories, categorize, context_window
+from models.paths import TYPES
 from models.transitions import DIRECTIONS, HOPS, Rows, RowTable, TransitionIndex, decode_row, encode_row
 from training.index_build import build_index
 

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.categories import GROUPS, TYPES, categorize
+from models.categories import GROUPS, categorize
 from models.explanations import Explanation, explain
+from models.paths import TYPES
 from models.transitions import DIRECTIONS, HOPS, Rows, RowTable, decode_row, encode_row
 from tests.models.test_categories import NUM_ITEMS, Naive, any_item, index_of, sequences_of_items
 

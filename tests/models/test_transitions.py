@@ -112,10 +112,7 @@ def test_a_table_of_decoded_rows_gathers_what_the_index_gathers(seed: int) -> No
     index = random_index(seed)
     wanted = [3, 8, 8, 21, 0, NUM_ITEMS + 1]
     table = RowTable(
-        {
-            item: Rows(*(decode(encode(index.row(direction, item))) for direction in DIRECTIONS))
-            for item in set(wanted)
-        }
+        {item: Rows(*(decode(encode(index.row(direction, item))) for direction in DIRECTIONS)) for item in set(wanted)}
     )
     assert edges(table, wanted) == edges(index, wanted)
 

@@ -55,10 +55,10 @@ async def test_jobs_gather_while_all_slots_are_busy() -> None:
     kitchen = Kitchen()
     lane = batcher(kitchen, Slots(1))
     kitchen.open.clear()
-    tasks = [asyncio.create_task(lane.submit(1, soon()))]
+    tasks = [lane.submit(1, soon())]
     await asyncio.sleep(0.01)
     for job in (2, 3):
-        tasks.append(asyncio.create_task(lane.submit(job, soon())))
+        tasks.append(lane.submit(job, soon()))
         await asyncio.sleep(0.01)
     assert lane.depth == 2
     kitchen.open.set()
@@ -71,10 +71,10 @@ async def test_a_slot_goes_to_the_job_that_has_waited_longest() -> None:
     first, second, slots = Kitchen(), Kitchen(), Slots(1)
     lanes = [batcher(first, slots), batcher(second, slots)]
     first.open.clear()
-    tasks = [asyncio.create_task(lanes[0].submit(1, soon()))]
+    tasks = [lanes[0].submit(1, soon())]
     await asyncio.sleep(0.01)
     for lane in (lanes[1], lanes[0]):
-        tasks.append(asyncio.create_task(lane.submit(2, soon())))
+        tasks.append(lane.submit(2, soon()))
         await asyncio.sleep(0.01)
     assert second.batches == []  # the only slot is shared
     second.open.clear()
@@ -90,7 +90,7 @@ async def test_more_slots_run_more_batches_side_by_side() -> None:
     kitchen = Kitchen()
     lane = batcher(kitchen, Slots(2), max_batch=1)
     kitchen.open.clear()
-    tasks = [asyncio.create_task(lane.submit(job, soon())) for job in range(3)]
+    tasks = [lane.submit(job, soon()) for job in range(3)]
     await asyncio.sleep(0.01)
     assert kitchen.batches == [[0], [1]]
     kitchen.open.set()
@@ -101,11 +101,11 @@ async def test_cancelled_and_late_jobs_are_dropped_before_they_cost_anything() -
     kitchen = Kitchen()
     lane = batcher(kitchen, Slots(1))
     kitchen.open.clear()
-    running = asyncio.create_task(lane.submit(1, soon()))
+    running = lane.submit(1, soon())
     await asyncio.sleep(0.01)
-    gone = asyncio.create_task(lane.submit(2, soon()))
-    late = asyncio.create_task(lane.submit(3, time.monotonic() + 0.02))
-    patient = asyncio.create_task(lane.submit(4, soon()))
+    gone = lane.submit(2, soon())
+    late = lane.submit(3, time.monotonic() + 0.02)
+    patient = lane.submit(4, soon())
     await asyncio.sleep(0.05)
     gone.cancel()
     await asyncio.sleep(0)
@@ -121,7 +121,7 @@ async def test_the_queue_goes_on_when_a_whole_batch_was_given_up() -> None:
     kitchen = Kitchen()
     lane = batcher(kitchen, Slots(1), max_batch=1)
     kitchen.open.clear()
-    tasks = [asyncio.create_task(lane.submit(job, soon())) for job in range(4)]
+    tasks = [lane.submit(job, soon()) for job in range(4)]
     await asyncio.sleep(0.01)
     tasks[1].cancel()
     tasks[2].cancel()

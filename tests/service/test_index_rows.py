@@ -74,7 +74,8 @@ def test_a_log_in_any_order_counts_what_was_seen(log: list[tuple[Direction, int,
 
 @given(seen)
 def test_the_neighbours_of_a_log_ascend_within_a_distance(log: list[tuple[Direction, int, int]]) -> None:
-    for found in decode_live(b"".join(encode_live(*one) for one in log)):
+    rows = decode_live(b"".join(encode_live(*one) for one in log))
+    for found in (rows.forward, rows.backward):
         assert all((np.diff(neighbours) > 0).all() for neighbours in found.neighbours)
 
 

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 
 from models.bundle import Bundle
-from models.categories import GROUPS, TYPES
+from models.categories import GROUPS
 from models.explanations import explain
 from models.features import Context
 from models.graphs import Graphs
 from models.histories import allow_all_but
+from models.paths import TYPES
 from service.answers import explained
 from service.schemas import ItemExplanation
 from service.variants import VARIANTS, variant

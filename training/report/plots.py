@@ -12,7 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.colors import TwoSlopeNorm
 from matplotlib.figure import Figure
 
-from models.categories import GROUPS, TYPES
+from models.categories import GROUPS
+from models.paths import TYPES
 from models.transitions import HOPS
 from training.metrics import Estimate
 from training.report.build import ProtocolReport, Report

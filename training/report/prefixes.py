@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from models.categories import TYPES, Categories
+from models.categories import Categories
+from models.paths import TYPES
 from models.token_memorization import TokenMemorization
 
 PrefixTable = Mapping[str, Mapping[str, int]]

@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
-from models.categories import GROUPS, TYPES, Categories
+from models.categories import GROUPS, Categories
+from models.paths import TYPES
 from models.transitions import HOPS
 from training.metrics import Estimate, bootstrap
 
