@@ -60,7 +60,7 @@ BASE = Preset(
     restarts=10,
     autoencoder=AutoencoderOptions(hidden=(512, 256, 128), epochs=1000, batch_size=1024),
     width=50,
-    sasrec={"d_model": 64, "layers": 2, "heads": 1, "d_ff": 256, "dropout": 0.2, "max_history": 50},
+    sasrec={"d_model": 64, "layers": 2, "heads": 1, "d_ff": 256, "dropout": 0.2, "max_history": 50, "scaled": True},
     tiger=_BASE_TIGER,
     sid_mlp=SidMlpConfig(),
     role_encoder=RoleEncoderConfig(),
@@ -109,7 +109,7 @@ TINY = replace(
     restarts=1,
     autoencoder=AutoencoderOptions(hidden=(64,), latent=16, epochs=30, batch_size=64),
     width=20,
-    sasrec={"d_model": 16, "layers": 1, "heads": 1, "d_ff": 32, "dropout": 0.1, "max_history": 20},
+    sasrec={"d_model": 16, "layers": 1, "heads": 1, "d_ff": 32, "dropout": 0.1, "max_history": 20, "scaled": True},
     tiger=TigerConfig(
         levels=3, codebook_size=64, d_model=16, d_ff=32, heads=2, d_kv=8, encoder_layers=1, decoder_layers=1
     ),

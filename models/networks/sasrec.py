@@ -25,6 +25,7 @@ class SASRecConfig:
     d_ff: int = 256
     dropout: float = 0.2
     max_history: int = 50
+    scaled: bool = False  # item embeddings times sqrt(d_model) at the input, as in the paper; the output's are not
 
 
 class Block(nn.Module):
@@ -61,6 +62,7 @@ class SASRec(nn.Module):
         self.config = config
         self.items = nn.Embedding(config.items + 1, config.d_model, padding_idx=0)
         self.positions = nn.Embedding(config.max_history, config.d_model)
+        self.scale = config.d_model**0.5 if config.scaled else 1.0
         self.blocks = stack(Block(config) for _ in range(config.layers))
         self.norm = nn.LayerNorm(config.d_model)
         self.apply(_initialise)
@@ -68,7 +70,7 @@ class SASRec(nn.Module):
     def hidden(self, history: Tensor) -> Tensor:
         """Hidden states [B, L, d_model] of histories [B, L]."""
         position = torch.arange(history.shape[1], device=history.device)
-        x = self.items(history) + self.positions(position)
+        x = self.items(history) * self.scale + self.positions(position)
         x = dropout(x, self.config.dropout, self.training)
         for block in self.blocks:
             x = block(x)
