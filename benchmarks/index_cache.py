@@ -27,6 +27,7 @@ from benchmarks.machine import machine
 from benchmarks.reporting import emit, percentiles
 from loadtest.walks import Walker
 from models.transitions import HOPS, TransitionIndex
+from service.index_changes import Changes
 from service.index_rows import Layout
 from service.metrics import Metrics
 from service.redis_link import RedisLink
@@ -103,6 +104,7 @@ class Stand:
         """Percentiles in ms by way."""
         nobody = RedisLink(None, CONNECTIONS, PATIENCE_S, self.metrics)
         cold, warm = self._cache(self._link, lru_items=0), self._cache(self._link, self.layout.items)
+        await warm.follow()
         for request in requests:
             await _fetch(warm, [request])
         batches = [requests[first : first + AT_ONCE] for first in range(0, len(requests), AT_ONCE)]
@@ -119,7 +121,7 @@ class Stand:
         return str((await self._client.info("server"))["redis_version"])
 
     def _cache(self, link: RedisLink, lru_items: int) -> TransitionCache:
-        return TransitionCache(self.layout, link, self.metrics, lru_items, fresh_s=3600.0)
+        return TransitionCache(self.layout, link, self.metrics, lru_items, Changes(self.layout, link, round_s=3600.0))
 
     async def _used(self) -> int:
         return int((await self._client.info("memory"))["used_memory"])

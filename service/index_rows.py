@@ -5,6 +5,7 @@
     tandem:{demo@1-<digest>.B}:live:N   the transitions that events have added since, see `encode_live`
     tandem:{demo@1-<digest>}:loaded     says when every row had been written, by its time to live
     tandem:{demo@1-<digest>}:lock       held by the replica that is loading
+    tandem:{demo@1-<digest>}:changes    tells the replicas whose live transitions have changed, see `index_changes`
     tandem:active                       the version that was loaded last
 
 The bundle's identity is in every key, so a new version is loaded beside the old one, and begins without live
@@ -38,6 +39,7 @@ class Layout:
         self.items = index.num_items
         self.loaded = f"tandem:{{{version}}}:loaded"
         self.lock = f"tandem:{{{version}}}:lock"
+        self.changes = f"tandem:{{{version}}}:changes"
 
     @classmethod
     def of(cls, bundle: Bundle) -> "Layout":

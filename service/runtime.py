@@ -3,13 +3,14 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import structlog
 
 from models.errors import BundleError, TandemError
 from service.engine import Engine, Lanes
 from service.errors import NotReadyError, StoreUnavailableError
+from service.index_changes import Changes
 from service.index_rows import Layout
 from service.live_events import LiveEvents
 from service.live_transitions import LiveTransitions
@@ -96,9 +97,11 @@ class Runtime:
             self._refuse(error)
             return
         self.on_loaded(recommender.engine)
-        while True:
-            await asyncio.sleep(UPKEEP_S)
-            await self._upkeep(recommender.cache)
+        cache = recommender.cache
+        await asyncio.gather(
+            _every(UPKEEP_S, lambda: self._upkeep(cache)),
+            _every(self.settings.index_cache_seconds, lambda: _guard("following of changes", cache.follow)),
+        )
 
     def _refuse(self, error: Exception) -> None:
         expected = isinstance(error, TandemError)
@@ -117,12 +120,13 @@ class Runtime:
         self._say_what_runs(engine)
         lanes = self._lanes = Lanes(engine, settings, metrics)
         layout = Layout.of(engine.bundle)
-        cache = TransitionCache(layout, link, metrics, settings.index_cache_items, settings.index_cache_seconds)
+        changes = Changes(layout, link, settings.index_cache_seconds)
+        cache = TransitionCache(layout, link, metrics, settings.index_cache_items, changes)
         await self._upkeep(cache)  # so that the first answers find the index in Redis
         histories = UserHistories(link, settings.user_history_length, settings.user_history_days)
         recommender = Recommender(engine, lanes, cache, histories, settings, metrics)
         await recommender.rehearse()
-        transitions = LiveTransitions(layout, link)
+        transitions = LiveTransitions(layout, link, changes)
         self._events = LiveEvents(engine.bundle.catalogue, histories, transitions, cache)
         manifest = engine.bundle.manifest
         metrics.model.labels(manifest.name, manifest.version).set(1)
@@ -150,12 +154,27 @@ class Runtime:
             return None
 
     async def _upkeep(self, cache: TransitionCache) -> None:
-        """Keep Redis running, if it is ours, and filled. Nothing that goes wrong here may end it."""
-        try:
+        """Keep Redis running, if it is ours, and filled."""
+
+        async def keep() -> None:
             if self._redis is not None and self._redis.pid is None:
                 await self._redis.start()
             await cache.keep_loaded()
-        except StoreUnavailableError as error:
-            _log.debug("upkeep of Redis failed", reason=str(error))
-        except Exception:
-            _log.exception("upkeep of Redis failed")
+
+        await _guard("upkeep of Redis", keep)
+
+
+async def _guard(name: str, work: Callable[[], Awaitable[None]]) -> None:
+    """Work that is done again later: nothing that goes wrong in it may end that."""
+    try:
+        await work()
+    except StoreUnavailableError as error:
+        _log.debug(f"{name} failed", reason=str(error))
+    except Exception:
+        _log.exception(f"{name} failed")
+
+
+async def _every(seconds: float, work: Callable[[], Awaitable[None]]) -> None:
+    while True:
+        await work()
+        await asyncio.sleep(seconds)

@@ -83,8 +83,9 @@ class Settings(BaseSettings):
     """Memory of the embedded Redis; beyond it the keys that expire soonest go."""
     index_cache_items: Annotated[int, Field(ge=0)] = 20_000
     """Items whose transitions are kept in process, in front of Redis; 0 keeps none."""
-    index_cache_seconds: PositiveFloat = 5.0
-    """How long they are used before Redis is asked for what events have added since."""
+    index_cache_seconds: PositiveFloat = 1.0
+    """How long an answer may miss what another replica stored: how often replicas ask Redis for what has changed. While
+    Redis does not answer, what is in process is used for five times as long."""
     filter_cache_mb: Annotated[int, Field(ge=0)] = 64
     """Memory for what `include_item_ids` filters open in the trie, kept for the next request with the same filter."""
     user_history_length: PositiveInt = 200

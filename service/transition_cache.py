@@ -4,7 +4,6 @@ Redis is a cache, never a single point of failure: whatever it does not deliver 
 answer says so. What it delivers includes the transitions that events have added since training (`live_transitions`).
 """
 
-import time
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -14,6 +13,7 @@ from typing import NamedTuple
 from models.transitions import Rows, RowTable
 from service.batcher import Batcher, Slots
 from service.errors import DeadlineError, StoreUnavailableError
+from service.index_changes import Changes
 from service.index_loader import IndexLoader
 from service.index_rows import Layout, decode_live, decode_rows
 from service.metrics import Metrics
@@ -44,23 +44,28 @@ class Found(NamedTuple):
     rows: Rows
     evicted: bool
     """Redis had the live transitions alone."""
-    read_at: float  # on the clock of time.monotonic
 
 
 class TransitionCache:
-    """Reads the rows of one index, and keeps them loaded."""
+    """Reads the rows of one index, and keeps them loaded.
 
-    def __init__(self, layout: Layout, link: RedisLink, metrics: Metrics, lru_items: int, fresh_s: float) -> None:
+    A row stays in process until its item is announced as changed (`Changes`), or others push it out. It is used while
+    the announcements are known: without Redis for ROUNDS rounds at most.
+    """
+
+    def __init__(self, layout: Layout, link: RedisLink, metrics: Metrics, lru_items: int, changes: Changes) -> None:
         self._layout = layout
         self._link = link
-        self._metrics = metrics
         self._loader = IndexLoader(layout, link, metrics)
-        self._lru: OrderedDict[int, Found] = OrderedDict()
+        self._lru: OrderedDict[int, Rows] = OrderedDict()
         self._lru_items = lru_items
-        self._fresh_s = fresh_s
+        self._changes = changes
         self._writes = 0
         self._reads: Batcher[Sequence[int], Mapping[int, Found]] = Batcher(
             "transition_index", self._read, Slots(READS_AT_ONCE), metrics, LOOK_UPS_A_READ
+        )
+        self._local, self._redis, self._evicted, self._unavailable = (
+            metrics.cache.labels(result) for result in ("local", "redis", "evicted", "unavailable")
         )
 
     @property
@@ -72,22 +77,33 @@ class TransitionCache:
         """One round of upkeep; see `IndexLoader.keep_loaded`."""
         await self._loader.keep_loaded()
 
+    async def follow(self) -> None:
+        """One round of following what replicas announce: forget what has changed, and everything if that is unknown.
+
+        Raises:
+            StoreUnavailableError: see `Changes.follow`.
+        """
+        changed = await self._changes.follow()
+        if changed is None:
+            self._writes += 1
+            self._lru.clear()
+        elif changed:
+            self.forget(changed)
+
     async def fetch(self, items: Iterable[int], deadline: float) -> Fetched:
         """The rows of some items; `deadline` is the request's, on the clock of `time.monotonic`."""
-        wanted = set(items)
-        found = {item: entry for item in wanted if (entry := self._local(item))}
-        missing = sorted(wanted - found.keys())
-        self._metrics.cache.labels("local").inc(len(found))
-        if missing:
-            with suppress(StoreUnavailableError, DeadlineError):  # the bundle's copy answers for what is absent
-                found |= (await self._reads.submit(missing, deadline)).answer
-        absent = wanted - found.keys()
-        evicted = sum(entry.evicted for entry in found.values())
-        self._metrics.cache.labels("unavailable").inc(len(absent))
-        self._metrics.cache.labels("evicted").inc(evicted)
-        self._metrics.cache.labels("redis").inc(len(missing) - len(absent) - evicted)
-        rows = {item: entry.rows for item, entry in found.items()} | {item: self._layout.rows(item) for item in absent}
-        return Fetched(rows, degraded=bool(absent or evicted))
+        kept: Mapping[int, Rows] = self._lru if self._changes.known else {}
+        rows: dict[int, Rows] = {}
+        missing: set[int] = set()
+        for item in items:
+            if (row := kept.get(item)) is None:
+                missing.add(item)
+            else:
+                rows[item] = row
+                self._lru.move_to_end(item)  # now the one used last
+        self._local.inc(len(rows))
+        here = Fetched(rows, degraded=False)
+        return here | await self._fetch(sorted(missing), deadline) if missing else here
 
     def forget(self, items: Iterable[int]) -> None:
         """Read some items anew when they are asked for next: their live transitions have changed."""
@@ -95,36 +111,41 @@ class TransitionCache:
         for item in items:
             self._lru.pop(item, None)
 
-    def _local(self, item: int) -> Found | None:
-        """The rows of an item in process, unless they are too old."""
-        entry = self._lru.pop(item, None)
-        if entry is None or entry.read_at < time.monotonic() - self._fresh_s:
-            return None
-        self._lru[item] = entry  # now the one used last
-        return entry
+    async def _fetch(self, items: Sequence[int], deadline: float) -> Fetched:
+        """The rows of items that are not in process."""
+        found: Mapping[int, Found] = {}
+        with suppress(StoreUnavailableError, DeadlineError):  # the bundle's copy answers for what is absent
+            found = (await self._reads.submit(items, deadline)).answer
+        absent = [item for item in items if item not in found]
+        evicted = sum(entry.evicted for entry in found.values())
+        self._unavailable.inc(len(absent))
+        self._evicted.inc(evicted)
+        self._redis.inc(len(found) - evicted)
+        rows = {item: entry.rows for item, entry in found.items()} | {item: self._layout.rows(item) for item in absent}
+        return Fetched(rows, degraded=bool(absent or evicted))
 
     async def _read(self, batch: list[Sequence[int]]) -> list[Mapping[int, Found]]:
         """Answer several look-ups with one round trip."""
-        read_at, writes = time.monotonic(), self._writes
+        writes = self._writes
         items = sorted({item for wanted in batch for item in wanted})
         keys = [key for item in items for key in (self._layout.row(item), self._layout.live(item))]
         values = await self._link.mget("mget", keys)
-        found = {item: entry for item in items if (entry := self._found(item, values, read_at))}
+        found = {item: entry for item in items if (entry := self._found(item, values))}
         self._loader.replace([item for item, entry in found.items() if entry.evicted])
         if writes == self._writes:  # else the values may be older than what `forget` was told of
             self._remember(found)
         return [{item: found[item] for item in wanted if item in found} for wanted in batch]
 
-    def _found(self, item: int, values: Mapping[str, bytes | None], read_at: float) -> Found | None:
+    def _found(self, item: int, values: Mapping[str, bytes | None]) -> Found | None:
         """The rows that the values of an item make, if its node answered."""
         row, live = self._layout.row(item), self._layout.live(item)
         if row not in values:
             return None
         loaded, gained = decode_rows(values[row]), values[live]
         rows = loaded or self._layout.rows(item)
-        return Found(rows | decode_live(gained) if gained else rows, evicted=loaded is None, read_at=read_at)
+        return Found(rows | decode_live(gained) if gained else rows, evicted=loaded is None)
 
     def _remember(self, found: Mapping[int, Found]) -> None:
-        self._lru.update({item: entry for item, entry in found.items() if not entry.evicted})
+        self._lru.update({item: entry.rows for item, entry in found.items() if not entry.evicted})
         while len(self._lru) > self._lru_items:
             self._lru.popitem(last=False)

@@ -16,7 +16,9 @@ from redis.asyncio import Redis as AsyncRedis
 
 from models.transitions import DIRECTIONS, HOPS, Rows, TransitionIndex
 from service.errors import StoreUnavailableError
+from service.index_changes import Changes
 from service.index_rows import Layout
+from service.live_transitions import LiveTransitions
 from service.metrics import Metrics
 from service.redis_link import Command, RedisLink, Result
 from service.redis_nodes import SLOTS
@@ -25,7 +27,7 @@ from service.transition_cache import TransitionCache
 from tests.service.servers import until
 
 NODES = 3
-FRESH_S = 60.0
+ROUND_S = 60.0
 BUS = 10_000  # a node listens to the others on its port + BUS
 
 Counts = Counter[tuple[str, int, int, int]]
@@ -67,19 +69,23 @@ def counts_in_sequence(sequence: Sequence[int | None]) -> Counts:
 
 
 def cache_on(link: RedisLink, layout: Layout, lru_items: int = 1000) -> TransitionCache:
-    """The cache of one replica, with `Metrics` of its own; what it has in process is fresh for FRESH_S."""
-    return TransitionCache(layout, link, Metrics(), lru_items, FRESH_S)
+    """The cache of one replica, with `Metrics` of its own; it follows changes when it is told to, due each ROUND_S."""
+    return TransitionCache(layout, link, Metrics(), lru_items, Changes(layout, link, ROUND_S))
+
+
+def live_on(link: RedisLink, layout: Layout) -> LiveTransitions:
+    """What writes the live transitions of one replica."""
+    return LiveTransitions(layout, link, Changes(layout, link, ROUND_S))
 
 
 def age(cache: TransitionCache, seconds: float) -> None:
-    """Let what a cache has in process be older, as if that much time had passed."""
-    for item, entry in cache._lru.items():
-        cache._lru[item] = entry._replace(read_at=entry.read_at - seconds)
+    """Let the last round of following be longer ago, as if that much time had passed."""
+    cache._changes._followed_at -= seconds
 
 
 def looked_up(cache: TransitionCache) -> dict[str, int]:
     """How many look-ups have ended where; ways that none took are left out."""
-    value = cache._metrics.registry.get_sample_value
+    value = cache._loader._metrics.registry.get_sample_value
     counts = {
         result: int(value("tandem_cache_requests_total", {"result": result}) or 0)
         for result in ("local", "redis", "evicted", "unavailable")

@@ -13,7 +13,6 @@ from redis.crc import key_slot
 
 from service.errors import StoreUnavailableError
 from service.index_rows import BUCKETS, Layout
-from service.live_transitions import LiveTransitions
 from service.redis_nodes import SLOTS
 from service.redis_server import RedisServer
 from service.transition_cache import TransitionCache
@@ -29,12 +28,14 @@ from tests.service.redis_parts import (
     counts_in_sequence,
     counts_of,
     deadline,
+    live_on,
     looked_up,
     url_of,
 )
 from tests.service.servers import metric, ready
 from tests.service.test_recommend import HISTORY, ITEM_IDS, ask, ids
 
+COMMANDS = ("mget", "set", "eval", "append", "lrange", "unlink", "xadd", "expire", "xrange")
 PARTIAL = ("--cluster-require-full-coverage", "no")
 
 
@@ -111,9 +112,15 @@ async def test_histories_and_live_transitions_work_on_a_cluster(
     connect: Connect, nodes: list[ClusterNode], many: Layout
 ) -> None:
     link, items = connect(), range(1, 41)
-    cache, live, histories = cache_on(link, many), LiveTransitions(many, link), UserHistories(link, 200, 90)
+    cache, live, histories = cache_on(link, many), live_on(link, many), UserHistories(link, 200, 90)
     await cache.keep_loaded()
-    base, walks = await counts(cache, items), {f"user-{n}": [n, n + 5, n + 9, n + 1] for n in range(1, 31)}
+    other = cache_on(connect(), many)
+    await other._link.refresh()
+    for replica in (cache, other):
+        await replica.follow()
+    base = await counts(cache, items)
+    assert await counts(other, items) == base
+    walks = {f"user-{n}": [n, n + 5, n + 9, n + 1] for n in range(1, 31)}
     events = [UserEvent(user, str(walks[user][step])) for step in range(4) for user in walks]
     groups = histories.by_node(events)
     assert sorted(itertools.chain(*groups)) == sorted(events)
@@ -122,8 +129,15 @@ async def test_histories_and_live_transitions_work_on_a_cluster(
         for gained in await histories.append(group):
             cache.forget(await live.add([(list(map(int, gained.before)), list(map(int, gained.added)))]))
     assert [await histories.read(user) for user in walks] == [list(map(str, walk)) for walk in walks.values()]
-    expected = sum((counts_in_sequence(walk) for walk in walks.values()), base)
-    assert await counts(cache, items) == Counts({key: expected[key] for key in expected if key[1] in items})
+    whole = sum((counts_in_sequence(walk) for walk in walks.values()), base)
+    expected = Counts({key: whole[key] for key in whole if key[1] in items})
+    assert await counts(cache, items) == expected
+    assert await counts(other, items) == base
+    await other.follow()
+    assert await counts(other, items) == expected
+    node_of(nodes, many.changes).client.unlink(many.changes)
+    await other.follow()
+    assert not other._lru
 
 
 async def test_slots_that_move_to_another_node_are_found_again(
@@ -267,11 +281,13 @@ async def test_redis_6_2_knows_every_command(monkeypatch: pytest.MonkeyPatch, ma
     connect = Connect(server.url)
     try:
         link = connect()
-        cache, live, histories = cache_on(link, many), LiveTransitions(many, link), UserHistories(link, 200, 90)
+        cache, live, histories = cache_on(link, many), live_on(link, many), UserHistories(link, 200, 90)
         await cache.keep_loaded()
+        await cache.follow()
         await histories.append([UserEvent("ann", "a"), UserEvent("ann", "b")])
         assert await histories.read("ann") == ["a", "b"]
         await live.add([([1], [2, 3])])
+        assert await cache._changes.follow() == {1, 2, 3}
         await cache.fetch(range(1, 100), deadline())
         await cache._loader._unload()
         assert await link.answers()
@@ -282,7 +298,7 @@ async def test_redis_6_2_knows_every_command(monkeypatch: pytest.MonkeyPatch, ma
         assert server_info["redis_version"].startswith("6.2.")
         # Neither an unknown command nor an argument that 6.2 lacks: nothing was refused, not even a greeting.
         assert errors == {}
-        assert used.keys() >= {f"cmdstat_{name}" for name in ("mget", "set", "eval", "append", "lrange", "unlink")}
+        assert used.keys() >= {f"cmdstat_{name}" for name in COMMANDS}
     finally:
         await connect.close()
         server.stop()

@@ -12,6 +12,7 @@ import httpx2
 import pytest
 
 from service.runtime import Runtime
+from tests.service.redis_parts import age
 from tests.service.servers import alive, altered, application, busy, metric, ready, serve, served, until
 from tests.service.test_errors import check
 
@@ -47,6 +48,24 @@ def test_a_silent_redis_degrades_answers_until_it_speaks_again(bundle_path: Path
         finally:
             os.kill(pid, signal.SIGCONT)
         until(lambda: ask(server.client)["degraded"] == [], "Redis is used again")
+
+
+def test_while_redis_is_silent_what_is_in_process_answers_for_five_rounds(bundle_path: Path) -> None:
+    with ready(bundle_path, index_cache_seconds=60.0, redis_deadline_ms=200.0) as (runtime, client):
+        until(lambda: runtime.recommender.cache._changes.known, "changes are followed")
+        healthy = ask(client, variant="ensemble_tiger")
+        assert runtime._redis is not None
+        assert runtime._redis.pid is not None
+        os.kill(runtime._redis.pid, signal.SIGSTOP)
+        try:
+            assert ask(client, variant="ensemble_tiger")["degraded"] == []
+            age(runtime.recommender.cache, 5 * 60)
+            degraded = ask(client, variant="ensemble_tiger")
+            assert degraded["degraded"] == ["transition_index"]
+            assert degraded["items"] == healthy["items"]
+        finally:
+            os.kill(runtime._redis.pid, signal.SIGCONT)
+        until(lambda: ask(client, variant="ensemble_tiger")["degraded"] == [], "Redis is used again")
 
 
 def test_a_killed_redis_is_started_again_and_filled(bundle_path: Path) -> None:

@@ -11,10 +11,13 @@ import pytest
 from redis.asyncio import Redis
 
 from models.transitions import DIRECTIONS
-from service.index_rows import Layout, decode_rows, encode_live
+from service.errors import StoreUnavailableError
+from service.index_changes import LIVE_DAYS, ROUNDS, Changes
+from service.index_rows import ACTIVE, Layout, decode_rows, encode_live
 from service.redis_server import RedisServer
 from service.transition_cache import READS_AT_ONCE, Fetched, TransitionCache
 from tests.service.redis_parts import (
+    ROUND_S,
     Connect,
     FrailLink,
     age,
@@ -23,10 +26,12 @@ from tests.service.redis_parts import (
     counts_in_index,
     counts_of,
     deadline,
+    live_on,
     looked_up,
 )
 from tests.service.servers import until
 
+Happening = Callable[[Redis, Layout, Connect], Awaitable[None]]
 Harm = Callable[[Redis, Layout, Sequence[int]], Awaitable[None]]
 ITEMS = [3, 5, 8, 13, 21, 34]
 
@@ -42,6 +47,7 @@ async def loaded(connect: Connect, layout: Layout, lru_items: int = 1000) -> Tra
     cache = cache_on(connect(), layout, lru_items)
     await cache.keep_loaded()
     assert cache.loaded
+    await cache.follow()
     return cache
 
 
@@ -110,20 +116,129 @@ async def test_the_items_used_last_stay_in_process(connect: Connect, redis_clien
     assert len(cache._lru) == 3
 
 
-async def test_rows_in_process_are_used_while_they_are_fresh(
+async def test_rows_in_process_are_used_while_changes_are_known(
     connect: Connect, redis_client: Redis, many: Layout
 ) -> None:
     cache = await loaded(connect, many)
-    before = await calls(redis_client, "mget")
+
+    async def reads() -> int:
+        before = await calls(redis_client, "mget")
+        await cache.fetch(ITEMS, deadline())
+        return await calls(redis_client, "mget") - before
+
+    assert [await reads(), await reads()] == [1, 0]
+    age(cache, ROUNDS * ROUND_S - 30)
+    assert await reads() == 0
+    await cache.follow()
+    age(cache, ROUNDS * ROUND_S - 30)
+    assert await reads() == 0
+    age(cache, 31)
+    assert [await reads(), await reads()] == [1, 1]
+    await cache.follow()  # not of what was announced so long ago
+    assert not cache._lru
+    assert [await reads(), await reads()] == [1, 0]
+
+
+async def test_rows_in_process_are_not_used_before_changes_are_followed(
+    connect: Connect, redis_client: Redis, many: Layout
+) -> None:
+    cache, before = cache_on(connect(), many), await calls(redis_client, "mget")
     for _ in range(3):
         await cache.fetch(ITEMS, deadline())
-    assert await calls(redis_client, "mget") == before + 1
-    age(cache, 30)
+    assert await calls(redis_client, "mget") == before + 3
+    await cache.follow()
+    assert not cache._lru
+
+
+async def test_a_look_up_of_what_is_in_process_does_not_wait(connect: Connect, many: Layout) -> None:
+    cache = await loaded(connect, many)
     await cache.fetch(ITEMS, deadline())
-    assert await calls(redis_client, "mget") == before + 1
-    age(cache, 31)
+    with pytest.raises(StopIteration) as done:
+        cache.fetch([*ITEMS, ITEMS[0]], deadline()).send(None)
+    check(done.value.value, many, ITEMS)
+    waiting = cache.fetch([*ITEMS, 55], deadline())
+    assert asyncio.isfuture(waiting.send(None))
+    waiting.close()
+
+
+async def announce(client: Redis, layout: Layout, connect: Connect) -> None:
+    await live_on(connect(), layout).add([([3], [7])])
+
+
+async def trim(client: Redis, layout: Layout, connect: Connect) -> None:
+    for _ in range(2):
+        await announce(client, layout, connect)
+    await client.xtrim(layout.changes, maxlen=1, approximate=False)
+
+
+async def flush(client: Redis, layout: Layout, connect: Connect) -> None:
+    await client.flushall()
+
+
+async def go_back(client: Redis, layout: Layout, connect: Connect) -> None:
+    await client.unlink(layout.changes)
+    await client.xadd(layout.changes, {b"items": b""}, id="1-1")
+
+
+async def replace(client: Redis, layout: Layout, connect: Connect) -> None:
+    await client.unlink(layout.changes)
+    await announce(client, layout, connect)
+
+
+@pytest.mark.parametrize("loss", [trim, flush, go_back, replace])
+async def test_everything_is_forgotten_when_announcements_are_lost(
+    connect: Connect, redis_client: Redis, many: Layout, loss: Happening
+) -> None:
+    cache = await loaded(connect, many)
+    for _ in range(2):
+        await cache.keep_loaded()
+        await cache.fetch(ITEMS, deadline())
+        await announce(redis_client, many, connect)
+        await cache.follow()
+        assert cache._lru.keys() == set(ITEMS) - {3}
+        await loss(redis_client, many, connect)
+        await cache.follow()
+        assert not cache._lru
+
+
+async def test_everything_is_forgotten_when_redis_has_been_restarted(
+    connect: Connect, redis: RedisServer, many: Layout
+) -> None:
+    cache = await loaded(connect, many)
     await cache.fetch(ITEMS, deadline())
-    assert await calls(redis_client, "mget") == before + 2
+    assert redis.pid is not None
+    os.kill(redis.pid, signal.SIGKILL)
+    until(lambda: redis.pid is None, "it is gone")
+    with pytest.raises(StoreUnavailableError):
+        await cache.follow()
+    assert cache._lru.keys() == set(ITEMS)
+    await redis.start()
+    await cache.follow()
+    assert not cache._lru
+
+
+async def test_more_announcements_than_are_read_count_as_lost(
+    connect: Connect, redis_client: Redis, many: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.index_changes.KEPT", 5)
+    cache = await loaded(connect, many)
+    for count, left in ((4, set(ITEMS) - {3}), (5, set())):
+        await cache.fetch(ITEMS, deadline())
+        for _ in range(count - 1):  # beside the entry that was read last
+            await announce(redis_client, many, connect)
+        await cache.follow()
+        assert cache._lru.keys() == left
+
+
+async def test_the_stream_of_announcements_is_bounded_and_expires(
+    connect: Connect, redis_client: Redis, many: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.index_changes.KEPT", 150)
+    changes = Changes(many, connect(), ROUND_S)
+    for _ in range(400):
+        await changes.announce([1, 2, 3])
+    assert 150 <= await redis_client.xlen(many.changes) < 300
+    assert LIVE_DAYS * 86_400 - 60 < await redis_client.ttl(many.changes) <= LIVE_DAYS * 86_400
 
 
 async def test_without_room_in_process_every_look_up_goes_to_redis(
@@ -234,26 +349,48 @@ class HeldLink(FrailLink):
         return values
 
 
+async def be_told(cache: TransitionCache) -> None:
+    cache.forget([3])
+
+
+async def hear_of_it(cache: TransitionCache) -> None:
+    await cache._changes.announce([3])
+    await cache.follow()
+
+
+async def lose_track(cache: TransitionCache) -> None:
+    age(cache, ROUNDS * ROUND_S)
+    await cache.follow()
+
+
+@pytest.mark.parametrize(("followed", "happens"), [(1, be_told), (1, hear_of_it), (1, lose_track), (0, lose_track)])
 async def test_a_read_under_way_while_an_item_changes_is_not_kept(
-    connect: Connect, redis_client: Redis, many: Layout
+    connect: Connect,
+    redis_client: Redis,
+    many: Layout,
+    followed: int,
+    happens: Callable[[TransitionCache], Awaitable[None]],
 ) -> None:
     link = connect(HeldLink)
     cache = cache_on(link, many)
     await cache.keep_loaded()
+    for _ in range(followed):
+        await cache.follow()
     old = asyncio.create_task(cache.fetch([3], deadline()))
     await link.read.wait()
     await redis_client.append(many.live(3), encode_live("forward", 2, 7))
-    cache.forget([3])
+    await happens(cache)
     link.go.set()
     check(await old, many, [3])
     found = await cache.fetch([3], deadline())
     assert counts_of(found.rows.items()).total() == counts_in_index(many._index, [3]).total() + 1
+    assert 3 in cache._lru
 
 
 async def test_a_version_is_read_beside_another(connect: Connect, redis_client: Redis, many: Layout) -> None:
     other = Layout("many@2-0123456789ab", many._index)
     old, new = await loaded(connect, many), await loaded(connect, other)
-    assert await redis_client.dbsize() == 2 * many.items + 3
+    assert await redis_client.dbsize() == 2 * (many.items + len((many.loaded, many.changes))) + len((ACTIVE,))
     await redis_client.append(many.live(3), encode_live("forward", 2, 7))
     check(await new.fetch([3], deadline()), many, [3])
     found = await old.fetch([3], deadline())
