@@ -25,10 +25,10 @@ from loadtest.walks import Request, Walker
 from models.bundle import ITEMS, TRANSITIONS, newest_version
 from models.catalogue import Catalogue
 from models.categories import categorize
+from models.context import Context
 from models.explanations import explain
-from models.transitions import DIRECTIONS, HOPS, Rows, TransitionIndex, decode_row, encode_row
+from models.transitions import DIRECTIONS, HOPS, Rows, RowTable, TransitionIndex, decode_row, encode_row
 from service.answers import explained
-from service.transition_cache import Fetched
 
 
 class Stand:
@@ -49,11 +49,12 @@ class Stand:
 
     def categorize(self, request: Request) -> Any:
         """The categories alone."""
-        return categorize(self._rows(request).table(), [request.history], np.array([request.items]))
+        return categorize(self._rows(request), [request.history], np.array([request.items]))
 
     def explain(self, request: Request) -> Any:
         """With the evidence behind each."""
-        return explain(self._rows(request).table(), request.history, np.array(request.items))
+        rows = self._rows(request)
+        return explain(Context.of(request.history, rows), rows, np.array(request.items))
 
     def answer(self, request: Request) -> Any:
         """As the service answers."""
@@ -61,9 +62,8 @@ class Stand:
         wire = [explained(item, why, self._catalogue) for item, why in zip(request.items, explanations, strict=True)]
         return found.labels(), wire
 
-    def _rows(self, request: Request) -> Fetched:
-        wanted = {*request.history[-HOPS:], *request.items}
-        return Fetched({item: self._cache[item] for item in wanted}, degraded=False)
+    def _rows(self, request: Request) -> RowTable:
+        return RowTable({item: self._cache[item] for item in (*request.history[-HOPS:], *request.items)})
 
 
 def measure(stand: Stand, requests: list[Request]) -> dict[str, dict[str, float]]:

@@ -106,7 +106,8 @@ def categorize(transitions: Transitions, histories: Sequence[History], targets: 
     hops = np.empty((*candidates.shape, len(TYPES)), dtype=np.int8)
     for start in range(0, len(histories), _BLOCK):
         block = slice(start, start + _BLOCK)
-        legs = find_legs(transitions, window[block], candidates[block])
+        first, second = (transitions.gather(items[block].ravel()) for items in (window, candidates))
+        legs = find_legs(first, second, candidates[block])
         hops[block] = smallest_hops(legs, candidates[block].shape)
     found = Categories.after(histories, hops)
     return Categories(found.memorization.reshape(targets.shape), found.hops.reshape(*targets.shape, len(TYPES)))

@@ -10,7 +10,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from models.categories import Categories, context_window
+from models.categories import Categories
+from models.context import Context
 from models.histories import History
 from models.paths import DIRECT, TYPES, find_legs, smallest_hops, strongest_routes
 from models.transitions import DIRECTIONS, Direction, Transitions
@@ -40,20 +41,28 @@ class Explanation(NamedTuple):
 
 
 def explain(
-    transitions: Transitions, history: History, items: NDArray[np.int64]
+    context: Context, transitions: Transitions, items: NDArray[np.int64]
 ) -> tuple[Categories, list[Explanation | None]]:
     """Categorize `items` [K] after one history, as [1, K], and explain each; None where an item is uncategorized."""
-    window = context_window([history])
-    legs = find_legs(transitions, window, items[np.newaxis])
-    found = Categories.after([history], smallest_hops(legs, (1, len(items))))
+    legs = find_legs(context.edges, transitions.gather(items), items[np.newaxis])
+    found = Categories.after([context.history], smallest_hops(legs, (1, len(items))))
     types, hops = (values[0] for values in found.strongest())
     routes = strongest_routes(legs, types, hops)
-    columns = (types, hops, *routes, window[0, routes.place], found.memorization[0])
-    return found, [_explanation(*row) for row in zip(*(column.tolist() for column in columns), strict=True)]
+    columns = (found.memorization[0], types, hops, *routes)
+    rows = zip(*(column.tolist() for column in columns), strict=True)
+    return found, [_explanation(context.history, *row) for row in rows]
 
 
 def _explanation(
-    kind: int, hop: int, support: int, place: int, middle: int, first: int, second: int, via: int, memorized: bool
+    history: History,
+    memorized: bool,
+    kind: int,
+    hop: int,
+    support: int,
+    place: int,
+    middle: int,
+    first: int,
+    second: int,
 ) -> Explanation | None:
     if not hop:
         return None
@@ -62,7 +71,7 @@ def _explanation(
         category="memorization" if memorized else TYPES[kind],
         hop=hop,
         support=support,
-        via=via,
+        via=int(history[-1 - place]),
         through=None if direct else middle,
         legs=(DIRECTIONS[first],) if direct else (DIRECTIONS[first], DIRECTIONS[second]),
     )

@@ -6,20 +6,20 @@ transition strong (psi), SASRec where the item transition is strong.
 Shapes: `B` requests, `M` candidates of both lists, `K` of them SASRec's, `C` candidate features, `R` request features.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from models.context import Context
 from models.ensemble import Aligned, Items
 from models.feature_columns import link_columns, list_columns, prefix_columns, request_values
-from models.histories import History
 from models.indicators import Ranked
 from models.links import links
 from models.prefixes import PrefixTransitions
-from models.transitions import DIRECTIONS, HOPS, TransitionIndex, Transitions
+from models.transitions import HOPS, TransitionIndex
 
 Floats = NDArray[np.float64]
 
@@ -63,19 +63,6 @@ _BLOCKS = np.cumsum(
         *[len(_PREFIX_FEATURES)] * (len(LENGTHS) - 1),
     ]
 )
-
-
-class Context(NamedTuple):
-    """What a request brings besides the two lists: its history (not empty) and the rows of the history's last items."""
-
-    history: History
-    transitions: Transitions
-
-    def successors(self) -> NDArray[np.int32]:
-        """The items that were seen right after the last one."""
-        edges = self.transitions.gather(np.array(self.history[-1:], dtype=np.int64))
-        after: NDArray[np.int32] = edges.neighbour[(edges.side == DIRECTIONS.index("forward")) & (edges.hop == 1)]
-        return after
 
 
 class Lists(NamedTuple):
@@ -129,13 +116,13 @@ class Facts:
         )
 
 
-def compute(lists: Lists, aligned: Aligned, contexts: Sequence[Context], facts: Facts) -> Features:
+def compute(lists: Lists, aligned: Aligned, contexts: Iterable[Context], facts: Facts) -> Features:
     """All features of requests whose lists `aligned` holds side by side."""
     requests, candidates = aligned.items.shape
     found = Features(
         np.zeros((requests, len(CANDIDATE_FEATURES), candidates)), np.zeros((requests, len(REQUEST_FEATURES)))
     )
-    for row, context in enumerate(contexts):
+    for row, context in zip(range(requests), contexts, strict=True):
         _fill(
             Features(*(values[row] for values in found)),
             Lists(*((items[row], scores[row]) for items, scores in lists)),
@@ -148,10 +135,9 @@ def compute(lists: Lists, aligned: Aligned, contexts: Sequence[Context], facts: 
 
 def _fill(features: Features, lists: Lists, aligned: Aligned, context: Context, facts: Facts) -> None:
     """Fill the features of one request, [C, M] and [R]; arrays as in `Lists` and `Aligned`, without the leading B."""
-    candidates, history = aligned.items, context.history
-    recent = np.array(history[: -HOPS - 1 : -1], dtype=np.int64)
-    of_items = links(context.transitions, history, candidates)
-    outgoing, length = np.log1p(of_items.outgoing), np.log1p(len(history))
+    candidates, recent = aligned.items, context.recent
+    of_items = links(context.edges, candidates)
+    outgoing, length = np.log1p(of_items.outgoing), np.log1p(len(context.history))
     columns = iter(np.split(features.candidates, _BLOCKS))
     list_columns(next(columns), *lists.sasrec, aligned.sasrec)
     list_columns(next(columns), *lists.generative, aligned.generative)

@@ -7,7 +7,7 @@ last items. The learned parts are tiny; they lie in the bundle, fitted on valida
 Shapes: `B` requests, `M` candidates.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -16,9 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.archives import read_arrays
+from models.context import Context
 from models.ensemble import Aligned, EnsembleParameters, Fused, Method, align, weight
 from models.errors import BundleError
-from models.features import CANDIDATE_FEATURES, REQUEST_FEATURES, Context, Facts, Features, Lists, compute
+from models.features import CANDIDATE_FEATURES, REQUEST_FEATURES, Facts, Features, Lists, compute
 from models.indicators import IndicatorName, Ranked, transition_mass
 from models.scorer import Scorer
 
@@ -76,7 +77,7 @@ class Fusion:
         return replace(self, parameters=self.parameters.using(method))
 
     def __call__(
-        self, ranked: Ranked, generated: tuple[NDArray[np.int64], NDArray[np.floating]], contexts: Sequence[Context]
+        self, ranked: Ranked, generated: tuple[NDArray[np.int64], NDArray[np.floating]], contexts: Iterable[Context]
     ) -> Verdict:
         """Fuse the answers of both models to the same `B` requests."""
         aligned = align((ranked.items, ranked.scores), generated)
@@ -101,7 +102,7 @@ class Fusion:
         ranked: Ranked,
         generated: tuple[NDArray[np.int64], NDArray[np.floating]],
         aligned: Aligned,
-        contexts: Sequence[Context],
+        contexts: Iterable[Context],
     ) -> Floats:
         if name == "msp":
             return ranked.msp.astype(np.float64)
@@ -115,7 +116,7 @@ class Fusion:
         ranked: Ranked,
         generated: tuple[NDArray[np.int64], NDArray[np.floating]],
         aligned: Aligned,
-        contexts: Sequence[Context],
+        contexts: Iterable[Context],
     ) -> tuple[Learned, Features]:
         if self.learned is None:
             raise BundleError(

@@ -12,8 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.compiled import compiled, lower_bound
-from models.histories import History
-from models.transitions import DIRECTIONS, HOPS, Edges, Transitions
+from models.transitions import DIRECTIONS, HOPS, Edges
 
 
 class Links(NamedTuple):
@@ -29,12 +28,14 @@ class Links(NamedTuple):
     outgoing: float
 
 
-def links(transitions: Transitions, history: History, candidates: NDArray[np.int64]) -> Links:
-    """Count the links of `candidates` [M]: distinct item indexes, but for the empty slots (0), which have none."""
-    recent = np.array(history[: -HOPS - 1 : -1], dtype=np.int64)
+def links(edges: Edges, candidates: NDArray[np.int64]) -> Links:
+    """Count the links of `candidates` [M]: distinct item indexes, but for the empty slots (0), which have none.
+
+    `edges` are those of `models.context.Context`.
+    """
     order = np.argsort(candidates)
     counts = np.zeros((len(DIRECTIONS), HOPS, HOPS, len(candidates)))
-    outgoing = _count(transitions.gather(recent), candidates[order], order, counts)
+    outgoing = _count(edges, candidates[order], order, counts)
     return Links(counts, outgoing)
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.compiled import compiled, lower_bound
-from models.transitions import DIRECTIONS, HOPS, Edges, Transitions
+from models.transitions import DIRECTIONS, HOPS, Edges
 
 TYPES = ("substitutability", "symmetry", "transitivity", "2nd-symmetry")
 
@@ -36,19 +36,21 @@ _TYPE_OF = np.array(
 )
 
 _UNLIMITED = int(np.iinfo(np.int32).max)
+_FILTER = 4096  # a few times the first legs of a history
 
 
 class Legs(NamedTuple):
-    """The legs that may meet. A `meeting` is a number for a history and an x: legs of the same one form a path."""
+    """The legs that meet. A `meeting` is a number for a history and an x: legs of the same one form a path."""
 
     first: Edges
     """First legs [E] in ascending order of meeting; `position` is the place in the window: history * HOPS + (steps
     before the target) - 1."""
     first_meeting: NDArray[np.int64]
     second: Edges
-    """Second legs [M]; `position` is the place of the candidate: history * K + k. A leg without length is so frequent
-    that it never limits a path."""
-    second_meeting: NDArray[np.int64]
+    """Second legs that meet a first one [M]; `position` is the place of the candidate: history * K + k. A leg without
+    length is so frequent that it never limits a path."""
+    begin: NDArray[np.int64]
+    """[M]: the first one of the first legs that each meets."""
 
 
 class Route(NamedTuple):
@@ -66,21 +68,21 @@ class Route(NamedTuple):
     second: NDArray[np.int64]  # side of the second leg
 
 
-def find_legs(transitions: Transitions, window: NDArray[np.int64], candidates: NDArray[np.int64]) -> Legs:
-    """Gather the legs between the last items of histories, `window` [b, HOPS], and their `candidates` [b, K].
+def find_legs(first: Edges, second: Edges, candidates: NDArray[np.int64]) -> Legs:
+    """Match the transitions of the last items of histories with those of their `candidates` [b, K].
 
-    Column d - 1 of `window` is the item d before the target, 0 where there is none.
+    `first` are those of a window [b, HOPS] of items, whose column d - 1 is d before the target, `second` those of the
+    candidates, both with the place in the flattened table as `position`.
     """
-    first, second = transitions.gather(window.ravel()), _with_direct(transitions.gather(candidates.ravel()), candidates)
+    second = _with_direct(second, candidates)
     width = 1 + max(int(legs.neighbour.max(initial=0)) for legs in (first, second))
     meeting = first.position // HOPS * width + first.neighbour
-    order = np.argsort(meeting)
-    return Legs(
-        first=first.take(order),
-        first_meeting=meeting[order],
-        second=second,
-        second_meeting=second.position // max(1, candidates.shape[1]) * width + second.neighbour,
-    )
+    order = np.argsort(meeting, kind="stable")
+    meeting = meeting[order]
+    begin = np.empty(len(second.position), dtype=np.int64)
+    _meet(meeting, second.position // max(1, candidates.shape[1]) * width + second.neighbour, begin)
+    meets = np.flatnonzero(begin >= 0)
+    return Legs(first.take(order), meeting, second.take(meets), begin[meets])
 
 
 def smallest_hops(legs: Legs, shape: tuple[int, ...]) -> NDArray[np.int8]:
@@ -112,12 +114,26 @@ def _with_direct(legs: Edges, candidates: NDArray[np.int64]) -> Edges:
 
 
 @compiled
+def _meet(ascending: NDArray[np.int64], wanted: NDArray[np.int64], begin: NDArray[np.int64]) -> None:
+    """Where in `ascending` [E] each number `wanted` [M] begins, -1 where it is missing. Most are."""
+    seen = np.zeros(_FILTER, np.bool_)
+    for number in ascending:
+        seen[number % _FILTER] = True
+    for leg in range(len(wanted)):
+        begin[leg] = -1
+        if seen[wanted[leg] % _FILTER]:
+            at = lower_bound(ascending, wanted[leg])
+            if at < len(ascending) and ascending[at] == wanted[leg]:
+                begin[leg] = at
+
+
+@compiled
 def _smallest_hops(legs: Legs, type_of: NDArray[np.int64], hops: NDArray[np.int8]) -> None:
     """Lower `hops` [candidates, 4] to what each path reaches."""
     first, second = legs.first, legs.second
-    for leg in range(len(legs.second_meeting)):
-        meeting = legs.second_meeting[leg]
-        at = lower_bound(legs.first_meeting, meeting)
+    for leg in range(len(legs.begin)):
+        at = legs.begin[leg]
+        meeting = legs.first_meeting[at]
         while at < len(legs.first_meeting) and legs.first_meeting[at] == meeting:
             hop = max(first.hop[at], first.position[at] % HOPS + 1, second.hop[leg])
             kind = type_of[first.side[at], second.side[leg]]
@@ -130,49 +146,38 @@ def _strongest_routes(
     legs: Legs, type_of: NDArray[np.int64], types: NDArray[np.int64], hops: NDArray[np.int8], found: NDArray[np.int64]
 ) -> None:
     """Fill `found`, the fields of `Route`."""
-    second, sides = legs.second, DIRECT + 1
-    usable = np.empty(len(second.hop), np.int64)
-    count = 0
-    for leg in range(len(second.hop)):
-        if second.hop[leg] <= hops[second.position[leg]]:
-            at = lower_bound(legs.first_meeting, legs.second_meeting[leg])
-            if at < len(legs.first_meeting) and legs.first_meeting[at] == legs.second_meeting[leg]:
-                usable[count] = leg
-                count += 1
-    usable = usable[:count]
-    width = np.int64(second.neighbour.max()) + 1 if len(second.neighbour) else np.int64(1)
-    code = (np.int64(1) * second.position[usable] * width + second.neighbour[usable]) * sides + second.side[usable]
-    order = usable[np.argsort(code)]
-    begin = 0
-    while begin < count:  # a second leg that training has at several distances is there once for each
-        leg, end, times = order[begin], begin, np.int64(0)
+    second = legs.second
+    order = np.argsort((second.position * len(legs.first_meeting) + legs.begin) * (DIRECT + 1) + second.side)
+    end = 0
+    while end < len(order):
+        # A second leg that training has at several distances is there once for each, side by side.
+        leg, times = order[end], np.int64(0)
+        candidate, side_of_second = second.position[leg], second.side[leg]
         while (
-            end < count
-            and second.position[order[end]] == second.position[leg]
-            and second.neighbour[order[end]] == second.neighbour[leg]
-            and second.side[order[end]] == second.side[leg]
+            end < len(order)
+            and second.position[order[end]] == candidate
+            and legs.begin[order[end]] == legs.begin[leg]
+            and second.side[order[end]] == side_of_second
         ):
-            times += second.times[order[end]]
+            if second.hop[order[end]] <= hops[candidate]:
+                times += second.times[order[end]]
             end += 1
-        begin = end
-        candidate = second.position[leg]
-        counts = _first_legs(legs, legs.second_meeting[leg], hops[candidate])
+        counts = _first_legs(legs, legs.begin[leg], hops[candidate])
         for side in range(DIRECT):
-            if type_of[side, second.side[leg]] != types[candidate]:
-                continue
-            for place in range(hops[candidate]):
-                support = min(counts[side, place], times)
-                if support:
-                    path = np.array([support, place, second.neighbour[leg], side, second.side[leg]], np.int64)
-                    _keep_stronger(found[:, candidate], path)
+            if type_of[side, side_of_second] == types[candidate]:
+                for place in range(hops[candidate]):
+                    support = min(counts[side, place], times)
+                    path = np.array([support, place, second.neighbour[leg], side, side_of_second], np.int64)
+                    if support:
+                        _keep_stronger(found[:, candidate], path)
 
 
 @compiled
-def _first_legs(legs: Legs, meeting: int, hop: int) -> NDArray[np.int64]:
+def _first_legs(legs: Legs, begin: int, hop: int) -> NDArray[np.int64]:
     """How often training has the first legs of a meeting within `hop`: by side and place of the history item."""
     counts = np.zeros((DIRECT, HOPS), np.int64)
-    at = lower_bound(legs.first_meeting, meeting)
-    while at < len(legs.first_meeting) and legs.first_meeting[at] == meeting:
+    at = begin
+    while at < len(legs.first_meeting) and legs.first_meeting[at] == legs.first_meeting[begin]:
         if legs.first.hop[at] <= hop:
             counts[legs.first.side[at], legs.first.position[at] % HOPS] += legs.first.times[at]
         at += 1

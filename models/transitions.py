@@ -25,6 +25,8 @@ HOPS = 4
 
 Direction = Literal["forward", "backward"]
 DIRECTIONS: tuple[Direction, Direction] = ("forward", "backward")
+FORWARD = 0
+"""The side of a transition whose neighbour came after the item: its place in DIRECTIONS."""
 
 _WIRE = np.dtype("<i4")
 _HEADER = struct.Struct(f"<{HOPS}i")

@@ -7,7 +7,9 @@ import numpy as np
 
 from models.bundle import Bundle
 from models.catalogue import Catalogue
+from models.context import Context
 from models.explanations import Explanation, explain
+from models.transitions import RowTable
 from service.candidates import POPULARITY, Candidates, Popularity, SourceList
 from service.metrics import Stages
 from service.schemas import (
@@ -20,7 +22,6 @@ from service.schemas import (
     RecommendResponse,
     SourceEntry,
 )
-from service.transition_cache import Fetched
 from service.variants import Variant
 
 
@@ -53,9 +54,9 @@ class Chosen:
         return cls(items, nothing, [()] * len(items), nothing)
 
     @classmethod
-    def after(cls, items: Sequence[int], history: Sequence[int], rows: Fetched) -> "Chosen":
-        """Items after a history; `rows` holds those of the items and of the history's last ones."""
-        found, explanations = explain(rows.table(), history, np.array(items, dtype=np.int64))
+    def after(cls, items: Sequence[int], context: Context, rows: RowTable) -> "Chosen":
+        """Items after a history; `rows` holds those of the items."""
+        found, explanations = explain(context, rows, np.array(items, dtype=np.int64))
         categories = ["uncategorized" if explanation is None else explanation.label for explanation in explanations]
         return cls(items, categories, found.labels(), explanations)
 

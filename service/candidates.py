@@ -6,11 +6,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from models.features import Context
+from models.context import Context
 from models.fusion import Fusion
 from models.graphs import Allowed, Generated
 from models.indicators import IndicatorName, Ranked
-from models.transitions import Row
+from models.transitions import FORWARD
 from service.variants import SASREC
 
 POPULARITY = "popularity"
@@ -62,14 +62,14 @@ def ensemble(fusion: Fusion, ranked: Ranked, name: str, generated: Generated, co
     )
 
 
-def successors(last: Row, allowed: Allowed) -> Candidates:
+def successors(context: Context, allowed: Allowed) -> Candidates:
     """What followed the last item in training, nearest first, then most often; scores are counts at that distance."""
+    edges = context.edges.take(np.flatnonzero((context.edges.position == 0) & (context.edges.side == FORWARD)))
     counts: dict[int, int] = {}
-    for neighbours, times in zip(last.neighbours, last.counts, strict=True):
-        for at in np.argsort(-times, kind="stable").tolist():
-            item = int(neighbours[at])
-            if allowed[item]:
-                counts.setdefault(item, int(times[at]))
+    for at in np.lexsort((edges.neighbour, -edges.times, edges.hop)).tolist():
+        item = int(edges.neighbour[at])
+        if allowed[item]:
+            counts.setdefault(item, int(edges.times[at]))
     ranking = SourceList(list(counts), list(map(float, counts.values())))
     return Candidates(ranking, {TRANSITIONS: ranking}, fallback=TRANSITIONS)
 

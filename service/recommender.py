@@ -13,12 +13,12 @@ from typing import TypeVar
 
 import structlog
 
+from models.context import Context
 from models.errors import BundleError, RequestError
-from models.features import Context
 from models.graphs import Allowed, Generated
 from models.indicators import Ranked
 from models.masks import Open
-from models.transitions import HOPS
+from models.transitions import HOPS, RowTable
 from service.answers import Chosen, Presenter, Task
 from service.batcher import Admission, Done
 from service.candidates import Candidates, Popularity, ensemble, single, successors
@@ -28,7 +28,7 @@ from service.experiments import assign
 from service.metrics import Metrics, Stages
 from service.schemas import RecommendRequest, RecommendResponse
 from service.settings import Settings
-from service.transition_cache import Fetched, TransitionCache
+from service.transition_cache import TransitionCache
 from service.user_histories import UserHistories
 from service.variants import SASREC, Variant
 
@@ -133,11 +133,9 @@ class Recommender:
         candidates, context = await self._candidates(task, open_)
         items = list(candidates.ranking.items[:k])
         items += self._popularity.best(allowed, k - len(items), taken=items)
-        rows = context | await self._rows(task, items)
-        if rows.degraded:
-            task.degraded.append("transition_index")
+        rows = await self._rows(task, items)
         with task.stages.measure("categories"):
-            chosen = Chosen.after(items, task.history, rows)
+            chosen = Chosen.after(items, context, rows)
         return self._presenter.response(task, candidates, chosen)
 
     async def _history(self, task: Task) -> list[int]:
@@ -173,15 +171,17 @@ class Recommender:
         only = filters.include_item_ids
         return self.engine.filters.get(None if only is None else self._indexes(only, strict=False)).without(hidden)
 
-    async def _candidates(self, task: Task, open_: Open) -> tuple[Candidates, Fetched]:
-        """The ranking, and the transition rows of the history's last items."""
+    async def _candidates(self, task: Task, open_: Open) -> tuple[Candidates, Context]:
+        """The ranking, and what the history brought to it."""
         query, variant = Query(task.history, open_), task.variant
         with task.stages.measure("inference"):
             ranking = self._lanes.rank.submit(query, task.deadline) if variant.sasrec else None
             name = variant.generative or ""
             generating = self._lanes.generate[name].submit(query, task.deadline) if name else None
-            try:  # the graphs run while the rows come
-                context = await self._rows(task, task.history[-HOPS:])
+            try:
+                await asyncio.sleep(0)  # the graphs leave now, and run while the history is looked up
+                rows = await self._rows(task, task.history[-HOPS:])
+                context = Context.of(task.history, rows)
                 ranked = await self._answered(ranking, SASREC, task, "sasrec")
                 generated = await self._answered(generating, name, task, "generative")
             finally:
@@ -210,23 +210,26 @@ class Recommender:
         task.stages.extend("queue", done.queue_s)
         return done.answer
 
-    async def _rows(self, task: Task, items: Sequence[int]) -> Fetched:
+    async def _rows(self, task: Task, items: Sequence[int]) -> RowTable:
+        """The transition rows of some items."""
         with task.stages.measure("index"):
-            return await self.cache.fetch(items, task.deadline)
+            found = await self.cache.fetch(items, task.deadline)
+        if found.degraded and "transition_index" not in task.degraded:
+            task.degraded.append("transition_index")
+        return found.table()
 
     def _combine(
-        self, task: Task, allowed: Allowed, ranked: Ranked | None, generated: Generated | None, context: Fetched
+        self, task: Task, allowed: Allowed, ranked: Ranked | None, generated: Generated | None, context: Context
     ) -> Candidates:
         """The best ranking that can be made from what the graphs answered."""
         name = task.variant.generative or ""
         if ranked is not None and generated is not None:
-            rows = Context(task.history, context.table())
-            return ensemble(self.engine.bundle.fusions[name], ranked, name, generated, rows)
+            return ensemble(self.engine.bundle.fusions[name], ranked, name, generated, context)
         if ranked is not None:
             return single(SASREC, ranked, fallback=task.variant.ensemble)
         if generated is not None:
             return single(name, generated, fallback=task.variant.ensemble)
-        followers = successors(context.rows[task.history[-1]].forward, allowed)
+        followers = successors(context, allowed)
         return followers if followers.ranking.items else self._popularity.candidates(allowed, task.request.k)
 
     def _count(self, response: RecommendResponse, stages: Stages) -> None:

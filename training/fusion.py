@@ -17,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.bundle import Bundle
+from models.context import Context
 from models.ensemble import METHODS, NORMALISATIONS, Aligned, EnsembleParameters, Method, Sigmoid, align, weight
-from models.features import Context, Features, compute
+from models.features import Features, compute
 from models.features import Lists as LogLists
 from models.fusion import Learned
 from models.indicators import IndicatorName, transition_mass
@@ -129,16 +130,16 @@ def ensemble_ranks(
 ) -> dict[Method, Ranks]:
     """Ranks [n] of the targets in the fused lists of each method, through the code path of the service."""
     fusion, generated = bundle.fusions[generative], lists.generated[generative]
-    found = contexts(bundle, instances)
+    ranked, targets = lists.ranked, instances.targets
     return {
-        method: ranks(fusion.using(method)(lists.ranked, generated, found).fused.items, instances.targets)
+        method: ranks(fusion.using(method)(ranked, generated, contexts(bundle, instances)).fused.items, targets)
         for method in methods
     }
 
 
-def contexts(bundle: Bundle, instances: Instances) -> list[Context]:
-    """What the histories of the instances bring to the ensemble."""
-    return [Context(history, bundle.transitions) for history in instances.histories]
+def contexts(bundle: Bundle, instances: Instances) -> Iterator[Context]:
+    """What the histories of the instances bring to the ensemble, one at a time: together they would fill the memory."""
+    return (Context.of(history, bundle.transitions) for history in instances.histories)
 
 
 def successors(bundle: Bundle, instances: Instances) -> list[NDArray[np.int32]]:

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.categories import GROUPS, categorize
+from models.context import Context
 from models.explanations import Explanation, explain
 from models.paths import TYPES
 from models.transitions import DIRECTIONS, HOPS, Rows, RowTable, decode_row, encode_row
@@ -82,7 +83,8 @@ def explained(sequences: list[list[int]], history: list[int], targets: list[int]
     """From decoded rows of the last items and the targets alone, as a cache delivers them."""
     index, needed = index_of(sequences), {*history[-HOPS:], *targets}
     rows = {item: Rows(*(decode_row(encode_row(index.row(side, item))) for side in DIRECTIONS)) for item in needed}
-    return explain(RowTable(rows), history, np.array(targets, dtype=np.int64))[1]
+    table = RowTable(rows)
+    return explain(Context.of(history, table), table, np.array(targets, dtype=np.int64))[1]
 
 
 @settings(max_examples=120)
@@ -103,7 +105,7 @@ def test_many_items_are_explained_as_plain_loops_do_and_as_they_are_categorized(
     for _ in range(150):
         history = rng.integers(1, NUM_ITEMS + 1, rng.integers(0, 8)).tolist()
         targets = rng.permutation(NUM_ITEMS)[:10] + 1
-        categories, found = explain(index, history, targets)
+        categories, found = explain(Context.of(history, index), index, targets)
         assert found == [naive.explain(history, target) for target in targets.tolist()]
         assert categories.labels() == categorize(index, [history], targets[np.newaxis]).labels()
         for labels, explanation in zip(categories.labels(), found, strict=True):

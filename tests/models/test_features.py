@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from models.bundle import Bundle
+from models.context import Context
 from models.ensemble import Aligned, align
-from models.features import CANDIDATE_FEATURES, REQUEST_FEATURES, Context, Features, Lists, compute
+from models.features import CANDIDATE_FEATURES, REQUEST_FEATURES, Features, Lists, compute
 from models.graphs import Generated, Graphs
 from models.histories import allow_all_but
 from models.indicators import Ranked
@@ -23,7 +24,7 @@ def answers(bundle: Bundle, graphs: Graphs) -> Answers:
     allowed = allow_all_but(histories, ITEMS)
     ranked, generated = graphs.rank(histories, allowed), graphs.generate("tiger", histories, allowed)
     aligned = align(ranked[:2], generated)
-    contexts = [Context(history, bundle.transitions) for history in histories]
+    contexts = [Context.of(history, bundle.transitions) for history in histories]
     return histories, ranked, generated, aligned, compute(Lists.of(ranked, generated), aligned, contexts, bundle.facts)
 
 
@@ -88,7 +89,7 @@ def test_features_do_not_depend_on_the_batch(answers: Answers, bundle: Bundle) -
         alone = compute(
             Lists.of(Ranked(*(values[one] for values in ranked)), Generated(*(values[one] for values in generated))),
             Aligned(*(values[one] for values in aligned)),
-            [Context(history, bundle.transitions)],
+            [Context.of(history, bundle.transitions)],
             bundle.facts,
         )
         np.testing.assert_array_equal(alone.candidates, features.candidates[one])

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from models.bundle import Bundle
+from models.context import Context
 from models.ensemble import NORMALISATIONS, EnsembleParameters, Method, Normalisation, Sigmoid, align, fuse, weight
 from models.errors import BundleError
-from models.features import Context, Lists, compute
+from models.features import Lists, compute
 from models.fusion import Fusion, Learned
 from models.graphs import Generated, Graphs
 from models.histories import allow_all_but
@@ -23,7 +24,7 @@ WEIGHTS = {name: Sigmoid(k=9.0, tau=tau) for name, tau in (("msp", 0.02), ("tran
 def contexts(bundle: Bundle) -> list[Context]:
     random = np.random.default_rng(5)
     histories = [(random.permutation(ITEMS)[: random.integers(1, 9)] + 1).tolist() for _ in range(20)]
-    return [Context(history, bundle.transitions) for history in histories]
+    return [Context.of(history, bundle.transitions) for history in histories]
 
 
 @pytest.fixture(scope="module")

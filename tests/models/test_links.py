@@ -4,6 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from models.context import Context
 from models.links import links
 from models.transitions import HOPS
 from training.index_build import build_index
@@ -21,7 +22,7 @@ def counted(walks: list[list[int]], source: int, target: int, distance: int) -> 
 def test_links_are_counted_as_by_a_loop(walks: list[list[int]], history: list[int], order: list[int]) -> None:
     index = build_index([np.array(walk, dtype=np.int32) for walk in walks], ITEMS)
     candidates = np.array([*order[:6], 0, 0])
-    found = links(index, history, candidates)
+    found = links(Context.of(history, index).edges, candidates)
     assert found.counts.shape == (2, HOPS, HOPS, len(candidates))
     recent = history[::-1][:HOPS]
     for place in range(HOPS):
@@ -37,5 +38,5 @@ def test_links_are_counted_as_by_a_loop(walks: list[list[int]], history: list[in
 
 def test_an_unknown_item_links_nothing() -> None:
     index = build_index([np.array([1, 2, 3], dtype=np.int32)], 3)
-    assert not links(index, [3], np.array([1, 2])).counts[0].any()
-    assert links(index, [3], np.array([1, 2])).counts[1].any()
+    assert not links(Context.of([3], index).edges, np.array([1, 2])).counts[0].any()
+    assert links(Context.of([3], index).edges, np.array([1, 2])).counts[1].any()

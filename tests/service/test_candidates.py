@@ -5,8 +5,9 @@ import pyarrow as pa
 import pytest
 
 from models.catalogue import Catalogue
+from models.context import Context
 from models.explanations import Explanation
-from models.transitions import EMPTY_ROW, Row
+from models.transitions import EMPTY_ROW, Row, Rows, RowTable
 from service.answers import explained
 from service.candidates import POPULARITY, TRANSITIONS, Popularity, SourceList, successors
 from service.schemas import ItemExplanation
@@ -29,10 +30,12 @@ def test_successors_come_nearest_first_then_by_count_each_once_and_allowed() -> 
     last = row({5: 1, 2: 3, 9: 7}, {2: 9, 1: 2}, {}, {8: 1})
     allowed = np.ones(11, dtype=np.bool_)
     allowed[9] = False
-    found = successors(last, allowed)
+    before_last = row({1: 99}, {}, {}, {})
+    table = RowTable({7: Rows(last, row({3: 99}, {}, {}, {})), 6: Rows(before_last, EMPTY_ROW)})
+    found = successors(Context.of([6, 7], table), allowed)
     assert found.ranking == SourceList([2, 5, 1, 8], [3.0, 1.0, 2.0, 1.0])
     assert found.fallback == TRANSITIONS
-    assert successors(EMPTY_ROW, allowed).ranking == SourceList([], [])
+    assert successors(Context.of([4], table), allowed).ranking == SourceList([], [])
 
 
 def test_popularity_is_ordered_by_count_and_skips_what_is_taken_or_not_allowed() -> None:

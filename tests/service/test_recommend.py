@@ -8,8 +8,8 @@ import pytest
 
 from models.bundle import Bundle
 from models.categories import GROUPS
+from models.context import Context
 from models.explanations import explain
-from models.features import Context
 from models.graphs import Graphs
 from models.histories import allow_all_but
 from models.paths import TYPES
@@ -84,8 +84,8 @@ def test_each_item_is_explained_by_the_transitions_of_the_bundle(
     items = ask(client, history=history, k=15, variant="tiger", exclude_seen=False)["items"]
     indexes = {item_id: index for index, item_id in enumerate(catalogue.item_ids, start=1)}
     expected = explain(
+        Context.of([indexes[item_id] for item_id in history], adaptive.transitions),
         adaptive.transitions,
-        [indexes[item_id] for item_id in history],
         np.array([indexes[item["item_id"]] for item in items]),
     )[1]
     assert sum(explanation is not None for explanation in expected) > 5
@@ -120,7 +120,7 @@ def test_the_service_ensemble_is_the_offline_ensemble(client: httpx2.Client, ada
         history = (random.permutation(ITEMS)[: random.integers(1, 9)] + 1).tolist()
         allowed = allow_all_but([history], ITEMS)
         ranked, generated = graphs.rank([history], allowed), graphs.generate(name, [history], allowed)
-        verdict = adaptive.fusions[name](ranked, generated, [Context(history, adaptive.transitions)])
+        verdict = adaptive.fusions[name](ranked, generated, [Context.of(history, adaptive.transitions)])
 
         item_ids = [adaptive.catalogue.item_id(index) for index in history]
         answer = ask(client, history=item_ids, k=15, variant=f"ensemble_{name}")
