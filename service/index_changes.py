@@ -78,7 +78,8 @@ class Changes:
         last call that succeeded was too long ago.
 
         Raises:
-            StoreUnavailableError: Redis did not answer in time; the next call tells of the same time.
+            StoreUnavailableError: Redis did not answer in time, or has no memory for the entry to begin with. The next
+                call tells of what this one should have.
         """
         began = time.monotonic()
         with suppress(StoreUnavailableError):  # a Redis that is full can still be read

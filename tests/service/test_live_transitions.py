@@ -191,7 +191,7 @@ def test_an_answer_explains_items_by_transitions_that_only_events_have(bundle_pa
     last, request = ITEM_IDS[11], {"history": [ITEM_IDS[11]], "k": 60, "variant": "ensemble_tiger"}
     with (
         ready(bundle_path) as (runtime, client),
-        ready(bundle_path, redis_url=runtime._redis.url, index_cache_seconds=0.1) as (_, other),  # type: ignore[union-attr]
+        ready(bundle_path, redis_url=runtime._redis.url, index_cache_seconds=0.1) as (_, other),
     ):
         before = ask(client, **request)["items"]
         assert ask(other, **request)["items"] == before
