@@ -59,7 +59,7 @@ def tiny_plus_plus(parts: Parts) -> SidMlpPlusPlus:
     torch.manual_seed(0)
     config = SidMlpPlusPlusConfig(RoleEncoderConfig(layers=2, hidden=24), parts.student.config)
     network = SidMlpPlusPlus(parts.tiger.config, config).eval()
-    network.encoder.embedding.load_state_dict(parts.tiger.encoder.embedding.state_dict())
+    network.encoder.start_from(parts.tiger.encoder)
     return network
 
 

@@ -67,9 +67,9 @@ def train(dataset: Dataset, plan: Plan, console: Console) -> tuple[Path, Results
         TrainingError: the work folder holds a run with other options, or the data cannot be tokenized.
     """
     started = time.perf_counter()
-    _claim(plan, dataset)
+    claim(plan, dataset)
     console.print(f"{dataset.name}: {len(dataset.user_ids)} users, {dataset.num_items} items; {dataset.report}")
-    codes, tokenizer, tokens = _semantic_ids(dataset, plan, console)
+    codes, tokenizer, tokens = semantic_ids(dataset, plan, console)
     Workers.present().wait()  # those that `assist` need the semantic ids
     shop = Workshop(dataset, plan.runtime, plan.work, console)
     preset = plan.preset
@@ -128,7 +128,7 @@ def assist(dataset: Dataset, plan: Plan) -> None:
     """What the other processes of a `torchrun` do while the main one calls `train`: their share of TIGER's training."""
     Workers.present().wait()
     console = Console(quiet=True)
-    codes = _semantic_ids(dataset, plan, console)[0]  # from the work folder
+    codes = semantic_ids(dataset, plan, console)[0]  # from the work folder
     _train_tiger(Workshop(dataset, plan.runtime, plan.work, console), codes, plan)
 
 
@@ -160,7 +160,7 @@ def _measure(staged: Path, dataset: Dataset, console: Console) -> Results:
     return results
 
 
-def _semantic_ids(
+def semantic_ids(
     dataset: Dataset, plan: Plan, console: Console
 ) -> tuple[NDArray[np.int64], Tokenizer, TokenizerReport]:
     """Codes [N + 1, D] with the tokenizer that made them, from the work folder where a run was interrupted."""
@@ -169,7 +169,7 @@ def _semantic_ids(
     if not vectors_path.exists():
         console.print(f"embedding {dataset.num_items} item texts with {plan.embedder}")
         texts = dataset.items["text"].to_pylist()
-        with _whole(vectors_path) as partial:
+        with whole(vectors_path) as partial:
             np.save(partial, embed(texts, plan.embedder, seed=plan.runtime.seed))
     vectors = np.load(vectors_path)
     if not stored.exists():
@@ -181,7 +181,7 @@ def _semantic_ids(
             device=plan.runtime.device,
             seed=plan.runtime.seed,
         )
-        with _whole(stored) as partial, Progress(console=console) as progress:
+        with whole(stored) as partial, Progress(console=console) as progress:
             registry.fit(plan.tokenizer, vectors, options, progress).save(partial)
     tokenizer = registry.load(stored)
     codes = tokenizer.encode(vectors)
@@ -192,7 +192,7 @@ def _semantic_ids(
 
 
 @contextmanager
-def _whole(path: Path) -> Iterator[Path]:
+def whole(path: Path) -> Iterator[Path]:
     """A path to write to; the file takes its place only when it is complete."""
     partial = path.with_stem(f"{path.stem}.partial")
     yield partial
@@ -240,8 +240,12 @@ def quantise_again(path: Path, dataset: Dataset, console: Console) -> Path:
     return destination
 
 
-def _claim(plan: Plan, dataset: Dataset) -> None:
-    """Record what the work folder is for, or refuse when it is for something else."""
+def claim(plan: Plan, dataset: Dataset) -> None:
+    """Record what the work folder of a plan is for.
+
+    Raises:
+        TrainingError: it is for something else.
+    """
     digest = hashlib.sha256()
     for sequence in dataset.sequences:
         digest.update(sequence.tobytes())

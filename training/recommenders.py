@@ -170,7 +170,7 @@ def distil_sid_mlp_pp(
     teacher = teacher.to(device).eval()
     network = SidMlpPlusPlus(teacher.config, config).to(device)
     encoder = network.encoder
-    encoder.embedding.load_state_dict(teacher.encoder.embedding.state_dict())
+    encoder.start_from(teacher.encoder)
     item_codes = torch.from_numpy(codes).to(device)
     examples = PrefixExamples.of(shop.sequences, teacher.config.max_history)
     states = TeacherStates.extract(teacher, examples, item_codes, shop.runtime, shop.console)

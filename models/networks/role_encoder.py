@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from models.networks.dropout import dropout
 from models.networks.stack import stack
-from models.networks.tiger import TigerConfig
+from models.networks.tiger import Encoder, TigerConfig
 
 
 @dataclass(frozen=True)
@@ -105,6 +105,12 @@ class RoleEncoder(nn.Module):
         self.layers = stack(RoleLayer(teacher, config) for _ in range(config.layers))
         self.norm = nn.LayerNorm(teacher.d_model)
         nn.init.normal_(self.positions.weight, std=0.02)
+
+    def start_from(self, teacher: Encoder) -> None:
+        """Take over the teacher's embedding, and for a start the scale of its states: that of its last norm."""
+        with torch.no_grad():
+            self.embedding.weight.copy_(teacher.embedding.weight)
+            self.norm.weight.copy_(teacher.norm.weight)
 
     def first_token(self, role: int) -> int:
         """The token of code 0 of a role."""

@@ -8,8 +8,9 @@ import torch
 from rich.console import Console
 
 from models.bundle import Bundle
-from models.networks.role_encoder import RoleEncoder
+from models.networks.role_encoder import RoleEncoder, RoleEncoderConfig
 from models.networks.sid_mlp import SidMlpPlusPlus
+from models.networks.tiger import Encoder
 from tests.bundles import tiny_plus_plus
 from tests.training.test_lists import tiny_dataset
 from training.batches import PrefixExamples
@@ -78,6 +79,20 @@ def test_explained_variance_is_r_squared(
     assert score() == pytest.approx((1 - (found - expected).square().mean() / spread).item(), rel=1e-4)
     monkeypatch.setattr(RoleEncoder, "forward", lambda self, *inputs: teacher.encoder(*inputs))
     assert score() == pytest.approx(1.0)
+
+
+@torch.no_grad()
+def test_the_encoder_starts_at_the_scale_of_the_states(matching: StateMatching, parts: Parts) -> None:
+    teacher = Encoder(parts.tiger.config).eval()
+    teacher.norm.weight.fill_(0.3)
+    teacher.norm.weight[0] = 3.0
+    encoder = RoleEncoder(teacher.config, RoleEncoderConfig(layers=2, hidden=24)).eval()
+    encoder.start_from(teacher)
+    (found, _), (expected, _) = (network(history(matching, 300), matching.item_codes) for network in (encoder, teacher))
+    assert torch.equal(encoder.embedding.weight, teacher.embedding.weight)
+    for states in (found, expected):  # both norms give tokens of mean square 1 before the weights
+        unscaled = states / teacher.norm.weight
+        torch.testing.assert_close(unscaled.square().mean(-1), torch.ones(states.shape[:2]), rtol=1e-3, atol=0)
 
 
 def test_the_encoder_learns_the_states_and_leaves_the_embedding(matching: StateMatching, parts: Parts) -> None:

@@ -16,7 +16,7 @@ from models.errors import TrainingError
 from training.data.dataset import load_dataset
 from training.iirg import IirgOptions
 from training.recipes.variants import Variant, compare, plan
-from training.recipes.variants_table import write
+from training.recipes.variants_table import markdown, write
 from training.regularization import Regularization
 
 IDEAS: Mapping[str, tuple[float, Callable[[str, float], Variant]]] = {
@@ -64,7 +64,7 @@ def main(
     work = out / "work"
     chosen = plan(dataset, preset, epochs, work, embedder, device)
     found = compare(dataset, chosen, variants, seeds, ["valid", "test"], console)
-    write(found, out, "ideas", console)
+    write(found, markdown(found), out, "ideas", console)
 
 
 if __name__ == "__main__":

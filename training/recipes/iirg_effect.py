@@ -15,7 +15,7 @@ from rich.console import Console
 from training.data.dataset import load_dataset
 from training.iirg import IirgOptions
 from training.recipes.variants import Variant, compare, plan
-from training.recipes.variants_table import write
+from training.recipes.variants_table import markdown, write
 
 
 def main(
@@ -36,7 +36,7 @@ def main(
     options = IirgOptions(lambda_1=lambda_1, lambda_2=lambda_2)
     variants = [Variant(f"IIRG {lambda_1:g} {lambda_2:g}", iirg=options)]
     found = compare(dataset, plan(dataset, preset, epochs, work, embedder, device), variants, seeds, ["test"], console)
-    write(found, out, "iirg", console)
+    write(found, markdown(found), out, "iirg", console)
 
 
 if __name__ == "__main__":

@@ -10,13 +10,11 @@ from pathlib import Path
 from typing import cast
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel
 from rich.console import Console
 
 from models.networks.beam import TigerBeam
-from models.trie import Trie
 from training.data.dataset import Dataset, Instances
 from training.embeddings import default_embedder
 from training.evaluate import Split
@@ -26,12 +24,12 @@ from training.lists import PROTOCOLS, Protocol
 from training.loop import Runtime, bf16_pays
 from training.metrics import Estimate, bootstrap, ndcg, ranks
 from training.one_hop import benefits_from_memorization, one_hop_candidates, one_hop_ratio
-from training.pipeline import EMBEDDINGS, Plan, _claim, _semantic_ids, _whole
+from training.pipeline import EMBEDDINGS, Plan, claim, semantic_ids, whole
 from training.presets import PRESETS
 from training.recipes.codebook_sweep import equal_budget
+from training.recipes.decoding import decode
 from training.recommenders import Workshop, train_tiger
 from training.regularization import PLAIN, Regularization
-from training.validation import beam_lists
 
 BASELINE = "baseline"
 GROUPS = ("all", "MB", "NMB")
@@ -100,9 +98,9 @@ def compare(
     Raises:
         TrainingError: the work folder of `plan` holds an experiment with other data or another preset.
     """
-    _claim(plan, dataset)
+    claim(plan, dataset)
     subjects = {split: dataset.instances(split) for split in splits}
-    experiment = _Experiment(dataset, plan, _semantic_ids(dataset, plan, console)[0], subjects, console)
+    experiment = _Experiment(dataset, plan, semantic_ids(dataset, plan, console)[0], subjects, console)
     index = build_index(dataset.training_sequences(), dataset.num_items)
     candidates = {split: one_hop_candidates(index, instances.histories) for split, instances in subjects.items()}
     minutes: dict[str, Sequence[float]] = {}
@@ -150,28 +148,20 @@ class _Experiment:
             iirg = Iirg.of(variant.iirg, shop.sequences, np.load(self.plan.work / EMBEDDINGS))
         config = replace(preset.tiger, levels=self.codes.shape[1])
         network, report = train_tiger(shop, self.codes, config, preset.fit_tiger, variant.regularization, iirg)
-        search = TigerBeam(network, preset.width).to(self.plan.runtime.device).eval()
+        search = TigerBeam(network, preset.width)
         found = {
-            (split, protocol): self._lists(search, folder, split, protocol)
+            (split, protocol): self._lists(shop, search, split, protocol)
             for split in self.subjects
             for protocol in PROTOCOLS
         }
         return found, round(report.seconds / 60, 1)
 
-    def _lists(self, search: TigerBeam, folder: Path, split: Split, protocol: Protocol) -> NDArray[np.int64]:
+    def _lists(self, shop: Workshop, search: TigerBeam, split: Split, protocol: Protocol) -> NDArray[np.int64]:
         """Decode all instances of a split, unless an earlier call has."""
-        path = folder / f"{split}-{protocol}.npy"
+        path = shop.directory / f"{split}-{protocol}.npy"
         if not path.exists():
-            with _whole(path) as partial, torch.inference_mode():
-                found = beam_lists(
-                    search,
-                    Trie.build(self.codes),
-                    search.tiger.config.max_history,
-                    torch.from_numpy(self.codes).to(self.plan.runtime.device),
-                    self.subjects[split].histories,
-                    masked=protocol == "B",
-                    console=self.console,
-                )
+            found = decode(shop, search, search.tiger.config.max_history, self.codes, split, protocol)
+            with whole(path) as partial:
                 np.save(partial, found)
         return cast("NDArray[np.int64]", np.load(path))
 

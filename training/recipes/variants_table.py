@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from pydantic import BaseModel
 from rich.console import Console
 
 from training.evaluate import Split
@@ -31,13 +32,14 @@ def _table(found: Comparison, split: Split, protocol: Protocol) -> str:
         if (row.split, row.protocol) == (split, protocol):
             cells = [row.variant]
             for name in MEASURES:
-                cells += [_interval(row.values[name]), _difference(row, name)]
+                cells += [interval(row.values[name]), _difference(row, name)]
             minutes = " ".join(f"{value:g}" for value in found.minutes[row.variant])
             lines.append(f"| {' | '.join(cells)} | {minutes} |")
     return "\n".join(lines) + "\n"
 
 
-def _interval(estimate: Estimate) -> str:
+def interval(estimate: Estimate) -> str:
+    """A metric below 1 with its interval."""
     value, low, high = map(short, estimate)
     return f"{value} [{low}, {high}]"
 
@@ -52,8 +54,8 @@ def _difference(row: Row, name: str) -> str:
     return f"{value} [{low}, {high}]{share}"
 
 
-def write(found: Comparison, folder: Path, name: str, console: Console) -> None:
-    """NAME.json and NAME.md in `folder`."""
+def write(found: BaseModel, text: str, folder: Path, name: str, console: Console) -> None:
+    """NAME.json, and `text` as NAME.md, in `folder`."""
     (folder / f"{name}.json").write_text(found.model_dump_json(indent=1) + "\n")
-    (folder / f"{name}.md").write_text(markdown(found))
-    console.print(markdown(found), f"wrote {folder / name}.json and .md", markup=False)
+    (folder / f"{name}.md").write_text(text)
+    console.print(text, f"wrote {folder / name}.json and .md", markup=False)

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from rich.progress import Progress
 from torch import Tensor, nn
 
-from training.tokenizers.interface import Vectors, steps
+from training.tokenizers.interface import Arrays, Codes, Tokenizer, Vectors, steps
+from training.tokenizers.standard import Standard
 
 CHUNK = 65_536  # rows in one forward pass without gradients
 
@@ -46,6 +47,14 @@ class Autoencoder(nn.Module):
         """What training minimises, for inputs [B, d]."""
         raise NotImplementedError
 
+    def codes(self, inputs: Tensor) -> Tensor:
+        """Codes [B, D] of standardised inputs [B, d]."""
+        raise NotImplementedError
+
+    def reconstruct(self, codes: Tensor) -> Tensor:
+        """Standardised vectors [B, d] of codes [B, D]."""
+        raise NotImplementedError
+
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Weights and sizes."""
         weights = {name: tensor.cpu().numpy() for name, tensor in self.state_dict().items()}
@@ -55,6 +64,25 @@ class Autoencoder(nn.Module):
         """Take the weights that `arrays` gave."""
         self.load_state_dict({name: torch.from_numpy(arrays[name]) for name in self.state_dict()})
         self.eval().requires_grad_(False)
+
+
+@dataclass(frozen=True)
+class LearnedTokenizer(Tokenizer):
+    """A trained autoencoder, and the scale of its inputs."""
+
+    standard: Standard
+    network: Autoencoder
+
+    def encode(self, vectors: Vectors) -> Codes:
+        """The network's codes of the standardised vectors."""
+        return in_chunks(self.network.codes, self.standard.apply(vectors))
+
+    def decode(self, codes: Codes) -> Vectors:
+        """The decoder's output for the codes, in the scale of the vectors."""
+        return self.standard.invert(in_chunks(self.network.reconstruct, codes))
+
+    def arrays(self) -> Arrays:  # noqa: D102
+        return {**self.network.arrays(), **self.standard.arrays()}
 
 
 def train(

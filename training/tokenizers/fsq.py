@@ -8,16 +8,17 @@ OPQ: none refines another.
 import math
 from dataclasses import dataclass
 from itertools import combinations_with_replacement
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from rich.progress import Progress
 from torch import Tensor
 
-from training.tokenizers.autoencoder import Autoencoder, AutoencoderOptions, in_chunks, train
-from training.tokenizers.interface import Arrays, Codes, Tokenizer, Vectors
+from training.tokenizers.autoencoder import Autoencoder, AutoencoderOptions, LearnedTokenizer, train
+from training.tokenizers.interface import Arrays, Vectors
 from training.tokenizers.standard import Standard
 
 FEWEST = 5  # values of a dimension, the paper's heuristic (section 4.1)
@@ -62,14 +63,18 @@ class FSQNetwork(Autoencoder):
         return torch.tanh(latent + torch.atanh(offset / half)) * half - offset
 
     def codes(self, inputs: Tensor) -> Tensor:
-        """Codes [B, D] of standardised inputs [B, d]."""
+        """The grid cell of the latent, level by level: codes [B, D] of standardised inputs [B, d]."""
         digits = self.bound(self.encoder(inputs).unflatten(1, (-1, len(self.cells)))).round().long() + self.values // 2
         return (digits * self.weights).sum(-1)
 
     def reconstruct(self, codes: Tensor) -> Tensor:
-        """Standardised vectors [B, d] of codes [B, D]."""
+        """The decoder's output for the centres of the cells: standardised vectors [B, d] of codes [B, D]."""
         digits = codes[..., None] // self.weights % self.values
         return self.decode((digits - self.values // 2).float())
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Weights, sizes and grid."""
+        return {"cells": np.array(self.cells), **super().arrays()}
 
     def decode(self, rounded: Tensor) -> Tensor:
         """The decoder's output for grid points [B, D, dimensions], which it sees as numbers in [-1, 1]."""
@@ -77,12 +82,11 @@ class FSQNetwork(Autoencoder):
 
 
 @dataclass(frozen=True)
-class FSQ(Tokenizer):
+class FSQ(LearnedTokenizer):
     """A trained network, and the scale of its inputs."""
 
     kind: ClassVar[str] = "fsq"
 
-    standard: Standard
     network: FSQNetwork
 
     @classmethod
@@ -114,17 +118,6 @@ class FSQ(Tokenizer):
     def codebook_size(self) -> int:
         """Cells of the grid of a level."""
         return math.prod(self.network.cells)
-
-    def encode(self, vectors: Vectors) -> Codes:
-        """The grid cell of the latent, level by level."""
-        return in_chunks(self.network.codes, self.standard.apply(vectors))
-
-    def decode(self, codes: Codes) -> Vectors:
-        """The decoder's output for the centres of the cells."""
-        return self.standard.invert(in_chunks(self.network.reconstruct, codes))
-
-    def arrays(self) -> Arrays:  # noqa: D102
-        return {"cells": np.array(self.network.cells), **self.network.arrays(), **self.standard.arrays()}
 
     @classmethod
     def of_arrays(cls, arrays: Arrays) -> Self:  # noqa: D102

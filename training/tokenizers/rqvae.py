@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from rich.progress import Progress
 from torch import Tensor, nn
 
-from training.tokenizers.autoencoder import Autoencoder, AutoencoderOptions, in_chunks, train
-from training.tokenizers.interface import Arrays, Codes, Tokenizer, Vectors, check_enough
+from training.tokenizers.autoencoder import Autoencoder, AutoencoderOptions, LearnedTokenizer, train
+from training.tokenizers.interface import Arrays, Vectors, check_enough
 from training.tokenizers.kmeans import kmeans
 from training.tokenizers.standard import Standard
 
@@ -50,7 +50,7 @@ class RQVAENetwork(Autoencoder):
         return loss + F.mse_loss(self.decoder(straight_through), inputs)
 
     def codes(self, inputs: Tensor) -> Tensor:
-        """Codes [B, D] of standardised inputs [B, d]."""
+        """Level by level the code nearest to what is left over of the latent: [B, D] of standardised inputs [B, d]."""
         residual, codes = self.encoder(inputs), []
         for codebook in self.codebooks:
             codes.append(nearest_code(residual, codebook))
@@ -58,7 +58,7 @@ class RQVAENetwork(Autoencoder):
         return torch.stack(codes, dim=1)
 
     def reconstruct(self, codes: Tensor) -> Tensor:
-        """Standardised vectors [B, d] of codes [B, D]."""
+        """The decoder's output for the sum of the codes: standardised vectors [B, d] of codes [B, D]."""
         levels = torch.arange(codes.shape[1])
         return self.decoder(self.codebooks[levels, codes].sum(1))  # type: ignore[no-any-return]
 
@@ -91,12 +91,11 @@ class RQVAENetwork(Autoencoder):
 
 
 @dataclass(frozen=True)
-class RQVAE(Tokenizer):
+class RQVAE(LearnedTokenizer):
     """A trained network, and the scale of its inputs."""
 
     kind: ClassVar[str] = "rqvae"
 
-    standard: Standard
     network: RQVAENetwork
 
     @classmethod
@@ -140,17 +139,6 @@ class RQVAE(Tokenizer):
     @property
     def codebook_size(self) -> int:  # noqa: D102
         return self.network.codebooks.shape[1]
-
-    def encode(self, vectors: Vectors) -> Codes:
-        """Level by level the code nearest to what is left over of the latent."""
-        return in_chunks(self.network.codes, self.standard.apply(vectors))
-
-    def decode(self, codes: Codes) -> Vectors:
-        """The decoder's output for the sum of the codes."""
-        return self.standard.invert(in_chunks(self.network.reconstruct, codes))
-
-    def arrays(self) -> Arrays:  # noqa: D102
-        return {**self.network.arrays(), **self.standard.arrays()}
 
     @classmethod
     def of_arrays(cls, arrays: Arrays) -> Self:  # noqa: D102
