@@ -167,8 +167,8 @@ def _strongest_routes(
             if type_of[side, side_of_second] == types[candidate]:
                 for place in range(hops[candidate]):
                     support = min(counts[side, place], times)
-                    path = np.array([support, place, second.neighbour[leg], side, side_of_second], np.int64)
-                    if support:
+                    if support and support >= found[0, candidate]:
+                        path = np.array([support, place, second.neighbour[leg], side, side_of_second], np.int64)
                         _keep_stronger(found[:, candidate], path)
 
 
