@@ -14,11 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.histories import History
-from models.paths import NO_HOP, TYPES, find_legs, smallest_hops
+from models.paths import TYPES, find_legs, smallest_hops
 from models.transitions import HOPS, Transitions
 
 GROUPS = ("memorization", "generalization", "uncategorized")
 
+_NONE = HOPS + 1  # longer than any hop
 _BLOCK = 32  # histories at a time: their paths fit the processor's cache
 
 
@@ -41,24 +42,18 @@ class Categories:
     """[..., 4]: the smallest hop at which each of TYPES holds, 0 where it does not; all 0 under memorization."""
 
     @classmethod
-    def after(cls, histories: Sequence[History], hops: NDArray[np.int8]) -> "Categories":
-        """Categories of [n, K] targets from the smallest hop of each type, [n, K, 4] with NO_HOP where there is none.
-
-        A hop longer than the history is never reached.
-        """
-        longest = np.array([min(len(history), HOPS) for history in histories], dtype=np.int8)
-        kept = np.where(hops > longest[:, None, None], np.int8(0), hops)
-        memorization = kept[..., 0] == 1
-        kept[memorization] = 0
-        return cls(memorization, kept)
+    def of(cls, hops: NDArray[np.int8]) -> "Categories":
+        """Categories from the smallest hop of each type, [..., 4]; under memorization the others say nothing."""
+        memorization = hops[..., 0] == 1
+        return cls(memorization, np.where(memorization[..., np.newaxis], np.int8(0), hops))
 
     def strongest(self) -> Strongest:
         """The strongest type of each target."""
-        hops = np.where(self.hops == 0, NO_HOP, self.hops)
+        hops = np.where(self.hops == 0, _NONE, self.hops)
         hops[self.memorization, 0] = 1
         best = hops.argmin(axis=-1)
         hop = hops.min(axis=-1)
-        return Strongest(best, np.where(hop == NO_HOP, 0, hop).astype(np.int8))
+        return Strongest(best, np.where(hop == _NONE, 0, hop).astype(np.int8))
 
     def group(self) -> NDArray[np.str_]:
         """[...]: the one of GROUPS that each target belongs to."""
@@ -103,14 +98,14 @@ def categorize(transitions: Transitions, histories: Sequence[History], targets: 
         raise ValueError(f"targets need one row a history: received {len(targets)} rows, {len(histories)} histories")
     candidates = targets.astype(np.int64).reshape(len(histories), int(np.prod(targets.shape[1:])))
     window = context_window(histories)
+    longest = np.array([min(len(history), HOPS) for history in histories], dtype=np.int64)
     hops = np.empty((*candidates.shape, len(TYPES)), dtype=np.int8)
     for start in range(0, len(histories), _BLOCK):
         block = slice(start, start + _BLOCK)
         first, second = (transitions.gather(items[block].ravel()) for items in (window, candidates))
         legs = find_legs(first, second, candidates[block])
-        hops[block] = smallest_hops(legs, candidates[block].shape)
-    found = Categories.after(histories, hops)
-    return Categories(found.memorization.reshape(targets.shape), found.hops.reshape(*targets.shape, len(TYPES)))
+        hops[block] = smallest_hops(legs, longest[block], candidates.shape[1]).reshape(hops[block].shape)
+    return Categories.of(hops.reshape(*targets.shape, len(TYPES)))
 
 
 def context_window(histories: Sequence[History]) -> NDArray[np.int64]:

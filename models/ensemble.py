@@ -130,14 +130,7 @@ def align(
     items_a, items_b = sasrec[0], generative[0]
     by_rank = normalisation == "rank"
     score_a, score_b = (rank_gains(items) if by_rank else normalise(items, s) for items, s in (sasrec, generative))
-    requests, length = items_a.shape
-    aligned = Aligned(
-        np.concatenate([items_a, items_b], axis=1),
-        np.concatenate([score_a, np.full(items_b.shape, np.nan)], axis=1),
-        np.concatenate([np.full((requests, length), np.nan), score_b], axis=1),
-    )
-    _match(length, *aligned)
-    return aligned
+    return _align(items_a, score_a, items_b, score_b)
 
 
 def fuse(
@@ -167,12 +160,19 @@ def _normalise(items: Items, scores: Floats, values: Floats) -> None:
 
 
 @compiled
-def _match(length: int, items: Items, sasrec: Floats, generative: Floats) -> None:
-    """Move the score of what the first `length` slots hold too from its second slot to its first."""
-    for row in range(items.shape[0]):
-        for second in range(length, items.shape[1]):
+def _align(items_a: Items, score_a: Floats, items_b: Items, score_b: Floats) -> Aligned:
+    """Put two lists side by side; what both hold stands in the first one's slot with both scores."""
+    requests, length = items_a.shape
+    slots = length + items_b.shape[1]
+    items = np.empty((requests, slots), np.int64)
+    sasrec, generative = np.full((requests, slots), np.nan), np.full((requests, slots), np.nan)
+    items[:, :length], items[:, length:] = items_a, items_b
+    sasrec[:, :length], generative[:, length:] = score_a, score_b
+    for row in range(requests):
+        for second in range(length, slots):
             for first in range(length):
                 if items[row, first] == items[row, second] and items[row, first] > 0:
                     generative[row, first] = generative[row, second]
                     items[row, second] = 0
                     break
+    return Aligned(items, sasrec, generative)

@@ -14,7 +14,7 @@ from models.categories import Categories
 from models.context import Context
 from models.histories import History
 from models.paths import DIRECT, TYPES, find_legs, smallest_hops, strongest_routes
-from models.transitions import DIRECTIONS, Direction, Transitions
+from models.transitions import DIRECTIONS, HOPS, Direction, Transitions
 
 
 class Explanation(NamedTuple):
@@ -45,7 +45,8 @@ def explain(
 ) -> tuple[Categories, list[Explanation | None]]:
     """Categorize `items` [K] after one history, as [1, K], and explain each; None where an item is uncategorized."""
     legs = find_legs(context.edges, transitions.gather(items), items[np.newaxis])
-    found = Categories.after([context.history], smallest_hops(legs, (1, len(items))))
+    longest = np.array([min(len(context.history), HOPS)])
+    found = Categories.of(smallest_hops(legs, longest, len(items))[np.newaxis])
     types, hops = (values[0] for values in found.strongest())
     routes = strongest_routes(legs, types, hops)
     columns = (found.memorization[0], types, hops, *routes)

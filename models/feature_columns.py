@@ -10,21 +10,82 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.compiled import compiled
-from models.transitions import HOPS
+from models.links import count_links
+from models.prefixes import PrefixTransitions, follow
+from models.transitions import DIRECTIONS, HOPS, Edges
 
 Floats = NDArray[np.floating]
 Items = NDArray[np.int64]
+Ranking = tuple[Items, Floats]
+
+LIST_FEATURES = ("score", "listed", "normalised", "best", "mass")
+LINK_FEATURES = ("after_last", "strength", "after_last_later", "after_recent", "linked", "before_recent", "before_last")
+OWN_FEATURES = ("outgoing", "popularity", "last_popularity", "history")
+PREFIX_FEATURES = ("after_last", "after_recent", "strength", "lift", "popularity")
 
 _ABSENT = 0.5  # how far below a list's last score, in logits, an item that the list lacks is put
 _TOP = 10  # entries of each list whose agreement is measured
+_SIDES = len(DIRECTIONS)
+_LIST, _LINK, _OWN = len(LIST_FEATURES), len(LINK_FEATURES), len(OWN_FEATURES)
+_PREFIX = len(PREFIX_FEATURES)
 
 
 @compiled
-def list_columns(columns: Floats, items: Items, log_probability: Floats, normalised: Floats) -> None:
-    """Where each candidate stands in one list: score, whether it is listed, normalised score, the best score, the mass.
+def fill(
+    columns: Floats,
+    request: Floats,
+    sasrec: Ranking,
+    generative: Ranking,
+    aligned: tuple[Items, Floats, Floats],
+    edges: Edges,
+    recent: Items,
+    length: int,
+    popularity: NDArray[np.int64],
+    prefixes: tuple[tuple[PrefixTransitions, Floats], ...],
+) -> None:
+    """Fill the features of one request: `columns` [C, M], zeros before, and `request` [R].
 
-    `items` and `log_probability` are the list [K]; `normalised` [M] has its candidates, NaN for what it lacks.
+    Args:
+        columns: two blocks of LIST_FEATURES, then LINK_FEATURES, OWN_FEATURES, and PREFIX_FEATURES by prefix length.
+        request: as `models.features.REQUEST_FEATURES`.
+        sasrec: items and log-probabilities [K].
+        generative: likewise.
+        aligned: the candidates, and their normalised scores in both lists [M], NaN where absent.
+        edges: those of `models.context.Context`.
+        recent: the last items of the history, the last one first.
+        length: of the history.
+        popularity: of all items [N + 1].
+        prefixes: by length, the transitions between prefixes and the popularity of each.
     """
+    candidates, slots = aligned[0], len(aligned[0])
+    links = np.zeros((_SIDES, HOPS, HOPS, slots))
+    outgoing = count_links(edges, candidates, links)
+    begin = 2 * _LIST
+    list_columns(columns[:_LIST], sasrec, aligned[1])
+    list_columns(columns[_LIST:begin], generative, aligned[2])
+    link_columns(columns[begin : begin + _LINK], links, outgoing)
+    begin += _LINK
+    columns[begin] = math.log1p(outgoing)
+    columns[begin + 1] = np.log1p(popularity[candidates].astype(np.float64))
+    columns[begin + 2] = math.log1p(popularity[recent[0]])
+    columns[begin + 3] = math.log1p(length)
+    begin += _OWN
+    after_last, leaving = np.zeros(slots), 0.0
+    for transitions, total in prefixes:
+        after_last, after_recent = np.zeros(slots), np.zeros(slots)
+        follow(transitions, recent, candidates, after_last, after_recent)
+        leaving = float(transitions.outgoing[transitions.prefix_of[recent[0]]])
+        own = total[transitions.prefix_of[candidates]]
+        prefix_columns(columns[begin : begin + _PREFIX], after_last, after_recent, leaving, own)
+        begin += _PREFIX
+    request_values(request, sasrec, generative, candidates, aligned[2], links, outgoing, after_last, leaving)
+    request[-2], request[-1] = math.log1p(outgoing), math.log1p(length)
+
+
+@compiled
+def list_columns(columns: Floats, ranking: Ranking, normalised: Floats) -> None:
+    """LIST_FEATURES: where each candidate stands in one list, the list's best score, and its mass."""
+    items, log_probability = ranking
     low, high, mass, empty = 0.0, 0.0, 0.0, True
     for entry in range(len(items)):
         if items[entry] > 0:
@@ -44,9 +105,8 @@ def list_columns(columns: Floats, items: Items, log_probability: Floats, normali
 
 @compiled
 def link_columns(columns: Floats, counts: Floats, outgoing: float) -> None:
-    """What `counts` [2, HOPS, HOPS, M] of `models.links.Links` say: after the last item (and as a strength, phi), after
-    it at a longer distance, as far from a recent item as now, linked at all; then before any recent item, before the
-    last."""
+    """LINK_FEATURES, from `counts` [2, HOPS, HOPS, M] of `models.links`; strength is phi, and recent items count at
+    the distance that they have now."""
     for slot in range(counts.shape[3]):
         later = recent = linked = before = 0.0
         for place in range(HOPS):
@@ -70,8 +130,7 @@ def link_columns(columns: Floats, counts: Floats, outgoing: float) -> None:
 def prefix_columns(
     columns: Floats, after_last: Floats, after_recent: Floats, outgoing: float, popularity: Floats
 ) -> None:
-    """The transitions between prefixes of one length [M]: after the last one, after recent ones, strength (psi), lift,
-    and the popularity of the candidate's prefix."""
+    """PREFIX_FEATURES of one length, from counts [M]; strength is psi."""
     for slot in range(len(after_last)):
         columns[0, slot] = math.log1p(after_last[slot])
         columns[1, slot] = math.log1p(after_recent[slot])
@@ -83,8 +142,8 @@ def prefix_columns(
 @compiled
 def request_values(
     values: Floats,
-    sasrec: tuple[Items, Floats],
-    generative: tuple[Items, Floats],
+    sasrec: Ranking,
+    generative: Ranking,
     candidates: Items,
     normalised: Floats,
     link_counts: Floats,
@@ -92,13 +151,12 @@ def request_values(
     prefix_after_last: Floats,
     prefix_outgoing: float,
 ) -> None:
-    """Fill `values` with the features of the request, but for the history's own.
+    """Fill `values` with the features of the request, but for the last two, which it shares with all candidates.
 
-    The lists come as items and log-probabilities [K]; `normalised` [M] is the generative list over `candidates` [M];
-    `link_counts` as in `link_columns`; `prefix_after_last` [M] is that of the longest prefixes.
+    `normalised` [M] is the generative list over the candidates; `prefix_after_last` [M] is of the longest prefixes.
     """
-    values[0], values[1] = _best_and_entropy(sasrec[0], sasrec[1])
-    values[2], values[3] = _best_and_entropy(generative[0], generative[1])
+    values[0], values[1] = _best_and_entropy(sasrec)
+    values[2], values[3] = _best_and_entropy(generative)
     common = 0
     for item in sasrec[0][:_TOP]:
         common += item > 0 and (generative[0][:_TOP] == item).any()
@@ -120,8 +178,9 @@ def request_values(
 
 
 @compiled
-def _best_and_entropy(items: Items, log_probability: Floats) -> tuple[float, float]:
+def _best_and_entropy(ranking: Ranking) -> tuple[float, float]:
     """The probability of a list's first entry, and the entropy in nats of the list, taken as a distribution."""
+    items, log_probability = ranking
     total = weighted = 0.0
     for entry in range(len(items)):
         if items[entry] > 0:

@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 
 from models.context import Context
 from models.ensemble import Aligned, Items
-from models.feature_columns import link_columns, list_columns, prefix_columns, request_values
+from models.feature_columns import LINK_FEATURES, LIST_FEATURES, OWN_FEATURES, PREFIX_FEATURES, fill
 from models.indicators import Ranked
-from models.links import links
 from models.prefixes import PrefixTransitions
 from models.transitions import HOPS, TransitionIndex
 
@@ -26,24 +25,11 @@ Floats = NDArray[np.float64]
 LENGTHS = (1, 2, 3)
 """The prefix lengths that features are computed for; semantic ids of fewer levels have fewer."""
 
-_LIST_FEATURES = ("score", "listed", "normalised", "best", "mass")
-_LINK_FEATURES = (
-    "after_last",
-    "strength",
-    "after_last_later",
-    "after_recent",
-    "linked",
-    "before_recent",
-    "before_last",
-)
-_OWN_FEATURES = ("outgoing", "popularity", "last_popularity", "history")
-_PREFIX_FEATURES = ("after_last", "after_recent", "strength", "lift", "popularity")
-
 CANDIDATE_FEATURES = (
-    *(f"{source}_{name}" for source in ("sasrec", "generative") for name in _LIST_FEATURES),
-    *_LINK_FEATURES,
-    *_OWN_FEATURES,
-    *(f"prefix_{name}_{length}" for length in LENGTHS for name in _PREFIX_FEATURES),
+    *(f"{source}_{name}" for source in ("sasrec", "generative") for name in LIST_FEATURES),
+    *LINK_FEATURES,
+    *OWN_FEATURES,
+    *(f"prefix_{name}_{length}" for length in LENGTHS for name in PREFIX_FEATURES),
 )
 """Names of the C features of a candidate; counts and popularities stand as log(1 + x)."""
 
@@ -54,15 +40,6 @@ REQUEST_FEATURES = (
     *("outgoing", "history"),
 )
 """Names of the R features of a request."""
-
-
-# Where in CANDIDATE_FEATURES a new block of columns begins.
-_BLOCKS = np.cumsum(
-    [
-        *(len(names) for names in (_LIST_FEATURES, _LIST_FEATURES, _LINK_FEATURES, _OWN_FEATURES)),
-        *[len(_PREFIX_FEATURES)] * (len(LENGTHS) - 1),
-    ]
-)
 
 
 class Lists(NamedTuple):
@@ -90,10 +67,6 @@ class Prefixes(NamedTuple):
 
     transitions: PrefixTransitions
     popularity: Floats
-
-    def popularity_of(self, items: Items) -> Floats:
-        """Of the prefixes of `items` [M]."""
-        return self.popularity[self.transitions.prefix_of[items]]
 
 
 @dataclass(frozen=True)
@@ -123,40 +96,16 @@ def compute(lists: Lists, aligned: Aligned, contexts: Iterable[Context], facts: 
         np.zeros((requests, len(CANDIDATE_FEATURES), candidates)), np.zeros((requests, len(REQUEST_FEATURES)))
     )
     for row, context in zip(range(requests), contexts, strict=True):
-        _fill(
-            Features(*(values[row] for values in found)),
-            Lists(*((items[row], scores[row]) for items, scores in lists)),
-            Aligned(*(values[row] for values in aligned)),
-            context,
-            facts,
+        fill(
+            found.candidates[row],
+            found.request[row],
+            (lists.sasrec[0][row], lists.sasrec[1][row]),
+            (lists.generative[0][row], lists.generative[1][row]),
+            (aligned.items[row], aligned.sasrec[row], aligned.generative[row]),
+            context.edges,
+            context.recent,
+            len(context.history),
+            facts.popularity,
+            facts.prefixes,
         )
     return Features(found.candidates.transpose(0, 2, 1), found.request)
-
-
-def _fill(features: Features, lists: Lists, aligned: Aligned, context: Context, facts: Facts) -> None:
-    """Fill the features of one request, [C, M] and [R]; arrays as in `Lists` and `Aligned`, without the leading B."""
-    candidates, recent = aligned.items, context.recent
-    of_items = links(context.edges, candidates)
-    outgoing, length = np.log1p(of_items.outgoing), np.log1p(len(context.history))
-    columns = iter(np.split(features.candidates, _BLOCKS))
-    list_columns(next(columns), *lists.sasrec, aligned.sasrec)
-    list_columns(next(columns), *lists.generative, aligned.generative)
-    link_columns(next(columns), *of_items)
-    own = next(columns)
-    own[0], own[1] = outgoing, np.log1p(facts.popularity[candidates])
-    own[2], own[3] = np.log1p(facts.popularity[recent[0]]), length
-    for prefixes in facts.prefixes:  # lengths that these semantic ids do not have stay 0
-        after_last, after_recent = prefixes.transitions.follow(recent, candidates)
-        prefix_outgoing = float(prefixes.transitions.leaving(recent[0]))
-        prefix_columns(next(columns), after_last, after_recent, prefix_outgoing, prefixes.popularity_of(candidates))
-    request_values(
-        features.request,
-        lists.sasrec,
-        lists.generative,
-        candidates,
-        aligned.generative,
-        *of_items,
-        after_last,
-        prefix_outgoing,
-    )
-    features.request[-2:] = outgoing, length

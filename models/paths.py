@@ -20,9 +20,6 @@ from models.transitions import DIRECTIONS, HOPS, Edges
 
 TYPES = ("substitutability", "symmetry", "transitivity", "2nd-symmetry")
 
-NO_HOP = HOPS + 1
-"""The hop of a path that does not exist."""
-
 DIRECT = len(DIRECTIONS)
 """The side of a second leg without length; the sides of all other legs are places in DIRECTIONS."""
 
@@ -37,6 +34,9 @@ _TYPE_OF = np.array(
 
 _UNLIMITED = int(np.iinfo(np.int32).max)
 _FILTER = 4096  # a few times the first legs of a history
+
+
+Number = int | np.integer
 
 
 class Legs(NamedTuple):
@@ -68,85 +68,89 @@ class Route(NamedTuple):
     second: NDArray[np.int64]  # side of the second leg
 
 
+_ROUTE_FIELDS = len(Route._fields)
+
+
+@compiled
 def find_legs(first: Edges, second: Edges, candidates: NDArray[np.int64]) -> Legs:
     """Match the transitions of the last items of histories with those of their `candidates` [b, K].
 
     `first` are those of a window [b, HOPS] of items, whose column d - 1 is d before the target, `second` those of the
     candidates, both with the place in the flattened table as `position`.
     """
-    second = _with_direct(second, candidates)
-    width = 1 + max(int(legs.neighbour.max(initial=0)) for legs in (first, second))
+    targets, length = candidates.ravel(), max(1, candidates.shape[1])
+    width = np.int64(1)
+    for x in first.neighbour:
+        width = max(width, x + 1)
     meeting = first.position // HOPS * width + first.neighbour
-    order = np.argsort(meeting, kind="stable")
-    meeting = meeting[order]
-    begin = np.empty(len(second.position), dtype=np.int64)
-    _meet(meeting, second.position // max(1, candidates.shape[1]) * width + second.neighbour, begin)
-    meets = np.flatnonzero(begin >= 0)
-    return Legs(first.take(order), meeting, second.take(meets), begin[meets])
-
-
-def smallest_hops(legs: Legs, shape: tuple[int, ...]) -> NDArray[np.int8]:
-    """The smallest hop of each of TYPES over the paths to candidates of the given shape: [*shape, 4], else NO_HOP."""
-    hops = np.full((*shape, len(TYPES)), NO_HOP, dtype=np.int8)
-    _smallest_hops(legs, _TYPE_OF, hops.reshape(-1, len(TYPES)))
-    return hops
-
-
-def strongest_routes(legs: Legs, types: NDArray[np.int64], hops: NDArray[np.int8]) -> Route:
-    """The strongest path of each candidate of one history, of its type in `types` [K] and within its hop in `hops` [K];
-    none where the hop is 0."""
-    found = np.zeros((len(Route._fields), len(hops)), dtype=np.int64)
-    _strongest_routes(legs, _TYPE_OF, types, hops, found)
-    return Route(*found)
-
-
-def _with_direct(legs: Edges, candidates: NDArray[np.int64]) -> Edges:
-    """Add the leg without length of each candidate."""
-    number = candidates.size
-    direct = Edges(
-        position=np.arange(number),
-        side=np.full(number, DIRECT, dtype=np.int32),
-        hop=np.zeros(number, dtype=np.int32),
-        neighbour=candidates.ravel().astype(np.int32),
-        times=np.full(number, _UNLIMITED, dtype=np.int32),
-    )
-    return Edges(*(np.concatenate([found, added]) for found, added in zip(legs, direct, strict=True)))
-
-
-@compiled
-def _meet(ascending: NDArray[np.int64], wanted: NDArray[np.int64], begin: NDArray[np.int64]) -> None:
-    """Where in `ascending` [E] each number `wanted` [M] begins, -1 where it is missing. Most are."""
-    seen = np.zeros(_FILTER, np.bool_)
-    for number in ascending:
+    if (np.diff(meeting) < 0).any():
+        order = np.argsort(meeting, kind="mergesort")
+        meeting = meeting[order]
+        first = Edges(
+            first.position[order], first.side[order], first.hop[order], first.neighbour[order], first.times[order]
+        )
+    legs, begin = np.empty(len(second.hop), np.int64), np.empty(len(second.hop) + len(targets), np.int64)
+    direct = np.empty(len(targets), np.int64)
+    seen = np.zeros(_FILTER, np.bool_)  # most legs meet nothing, and most of these need no search
+    for number in meeting:
         seen[number % _FILTER] = True
-    for leg in range(len(wanted)):
-        begin[leg] = -1
-        if seen[wanted[leg] % _FILTER]:
-            at = lower_bound(ascending, wanted[leg])
-            if at < len(ascending) and ascending[at] == wanted[leg]:
-                begin[leg] = at
+    found = directs = 0
+    for leg in range(len(second.hop)):
+        begin[found] = _place(meeting, seen, second.position[leg] // length * width, second.neighbour[leg], width)
+        if begin[found] >= 0:
+            legs[found] = leg
+            found += 1
+    for target in range(len(targets)):
+        begin[found + directs] = _place(meeting, seen, target // length * width, targets[target], width)
+        if begin[found + directs] >= 0:
+            direct[directs] = target
+            directs += 1
+    legs, direct = legs[:found], direct[:directs]
+    with_direct = Edges(
+        np.append(second.position[legs], direct),
+        np.append(second.side[legs], np.full(directs, DIRECT, np.int32)),
+        np.append(second.hop[legs], np.zeros(directs, np.int32)),
+        np.append(second.neighbour[legs], targets[direct].astype(np.int32)),
+        np.append(second.times[legs], np.full(directs, _UNLIMITED, np.int32)),
+    )
+    return Legs(first, meeting, with_direct, begin[: found + directs])
 
 
 @compiled
-def _smallest_hops(legs: Legs, type_of: NDArray[np.int64], hops: NDArray[np.int8]) -> None:
-    """Lower `hops` [candidates, 4] to what each path reaches."""
+def _place(ascending: NDArray[np.int64], seen: NDArray[np.bool_], history: Number, x: Number, width: Number) -> Number:
+    """Where the first legs that meet in x begin, -1 where there are none."""
+    if x >= width or not seen[(history + x) % _FILTER]:
+        return -1
+    at = lower_bound(ascending, history + x)
+    return at if at < len(ascending) and ascending[at] == history + x else -1
+
+
+@compiled
+def smallest_hops(legs: Legs, longest: NDArray[np.int64], length: int) -> NDArray[np.int8]:
+    """The smallest hop of each of TYPES over the paths to candidates: [b * K, 4], 0 where there is none.
+
+    `longest` [b] is that of each history, which has `length` K candidates. A longer one is never reached.
+    """
     first, second = legs.first, legs.second
+    hops = np.zeros((len(longest) * length, len(TYPES)), np.int8)
     for leg in range(len(legs.begin)):
-        at = legs.begin[leg]
+        at, candidate = legs.begin[leg], second.position[leg]
         meeting = legs.first_meeting[at]
         while at < len(legs.first_meeting) and legs.first_meeting[at] == meeting:
             hop = max(first.hop[at], first.position[at] % HOPS + 1, second.hop[leg])
-            kind = type_of[first.side[at], second.side[leg]]
-            hops[second.position[leg], kind] = min(hops[second.position[leg], kind], hop)
+            kind = _TYPE_OF[first.side[at], second.side[leg]]
+            if hop <= longest[candidate // length] and (hops[candidate, kind] == 0 or hop < hops[candidate, kind]):
+                hops[candidate, kind] = hop
             at += 1
+    return hops
 
 
 @compiled
-def _strongest_routes(
-    legs: Legs, type_of: NDArray[np.int64], types: NDArray[np.int64], hops: NDArray[np.int8], found: NDArray[np.int64]
-) -> None:
-    """Fill `found`, the fields of `Route`."""
+def strongest_routes(legs: Legs, types: NDArray[np.int64], hops: NDArray[np.int8]) -> Route:
+    """The strongest path of each candidate of one history, of its type in `types` [K] and within its hop in `hops` [K];
+    none where the hop is 0."""
     second = legs.second
+    found = np.zeros((_ROUTE_FIELDS, len(hops)), np.int64)
     order = np.argsort((second.position * len(legs.first_meeting) + legs.begin) * (DIRECT + 1) + second.side)
     end = 0
     while end < len(order):
@@ -164,12 +168,13 @@ def _strongest_routes(
             end += 1
         counts = _first_legs(legs, legs.begin[leg], hops[candidate])
         for side in range(DIRECT):
-            if type_of[side, side_of_second] == types[candidate]:
+            if _TYPE_OF[side, side_of_second] == types[candidate]:
                 for place in range(hops[candidate]):
                     support = min(counts[side, place], times)
                     if support and support >= found[0, candidate]:
                         path = np.array([support, place, second.neighbour[leg], side, side_of_second], np.int64)
                         _keep_stronger(found[:, candidate], path)
+    return Route(found[0], found[1], found[2], found[3], found[4])
 
 
 @compiled

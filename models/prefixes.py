@@ -5,7 +5,7 @@ from any item that shares u's prefix to any item that shares v's (Ding et al., a
 ids are unique, so at full length C_L(u -> v) counts the transitions from u to v themselves.
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,11 +16,10 @@ from models.transitions import HOPS, TransitionIndex
 
 Indexes = NDArray[np.integer]
 
-_FAR = 0.5  # what a transition at a distance beyond 1 counts in `PrefixTransitions.follow`
+_FAR = 0.5  # what a transition at a distance beyond 1 counts in `follow`
 
 
-@dataclass(frozen=True)
-class PrefixTransitions:
+class PrefixTransitions(NamedTuple):
     """The transitions between the prefixes of one length, in 12 bytes for each pair of prefixes and distance.
 
     Shapes: `N` items, `P` prefixes (numbered from 1; 0 is that of the padding), `E` pairs of prefixes with a distance.
@@ -67,7 +66,7 @@ class PrefixTransitions:
             outgoing=np.bincount(keys // (prefixes * HOPS), counts * adjacent, minlength=prefixes).astype(np.int64),
         )
 
-    def count(self, sources: Indexes, targets: Indexes) -> NDArray[np.int64]:
+    def between(self, sources: Indexes, targets: Indexes) -> NDArray[np.int64]:
         """C_n(source -> target) at each exact distance 1..HOPS: [..., HOPS].
 
         `sources` and `targets` hold item indexes 0..N and broadcast against each other; the padding 0 has none.
@@ -76,18 +75,6 @@ class PrefixTransitions:
         found = np.zeros((*pairs.shape, HOPS), dtype=np.int64)
         _count(self.keys, self.counts, pairs.ravel(), found.reshape(-1, HOPS))
         return found
-
-    def follow(self, recent: Indexes, candidates: Indexes) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """How often the prefixes of `candidates` [M] followed those of `recent` items [R], the last one first.
-
-        Returns:
-            the transitions of distance 1 from the last item's prefix [M], and those of all distances from all of them
-            [M], where distances beyond 1 count half: they say less of what comes next.
-        """
-        after_last, after_recent = (np.zeros(len(candidates)) for _ in range(2))
-        sources, targets = self.prefix_of[recent], self.prefix_of[candidates]
-        _follow(self.keys, self.counts, len(self.outgoing), sources, targets, after_last, after_recent)
-        return after_last, after_recent
 
     def leaving(self, items: Indexes) -> NDArray[np.int64]:
         """C_n(source -> ·) of the prefixes of `items` [...]."""
@@ -98,7 +85,7 @@ class PrefixTransitions:
 
         Psi of figure 6 of the paper; at full length phi, the strength of the item transition itself.
         """
-        return self.count(sources, targets)[..., 0] / np.maximum(self.leaving(sources), 1)
+        return self.between(sources, targets)[..., 0] / np.maximum(self.leaving(sources), 1)
 
 
 def prefix_transitions(index: TransitionIndex, codes: Indexes) -> tuple[PrefixTransitions, ...]:
@@ -131,22 +118,27 @@ def _count(
 
 
 @compiled
-def _follow(
-    keys: NDArray[np.int64],
-    counts: NDArray[np.int32],
-    prefixes: int,
-    sources: NDArray[np.int32],
-    targets: NDArray[np.int32],
-    after_last: NDArray[np.float64],
-    after_recent: NDArray[np.float64],
+def follow(
+    transitions: PrefixTransitions,
+    recent: NDArray[np.int64],
+    candidates: NDArray[np.int64],
+    after_last: NDArray[np.floating],
+    after_recent: NDArray[np.floating],
 ) -> None:
-    for place in range(len(sources)):
-        for slot in range(len(targets)):
-            first = (np.int64(sources[place]) * prefixes + targets[slot]) * HOPS
+    """Count how often the prefixes of `candidates` [M] followed those of `recent` items [R], the last one first.
+
+    Added to `after_last` [M] are the transitions of distance 1 from the last item's prefix, and to `after_recent` [M]
+    those of all distances from all of them, where distances beyond 1 count half: they say less of what comes next.
+    """
+    keys, counts = transitions.keys, transitions.counts
+    for place in range(len(recent)):
+        source = np.int64(transitions.prefix_of[recent[place]]) * len(transitions.outgoing)
+        for slot in range(len(candidates)):
+            first = (source + transitions.prefix_of[candidates[slot]]) * HOPS
             at = lower_bound(keys, first)
             while keys[at] < first + HOPS:
                 adjacent = keys[at] == first
                 after_recent[slot] += counts[at] if adjacent else _FAR * counts[at]
                 if adjacent and place == 0:
-                    after_last[slot] = counts[at]
+                    after_last[slot] += counts[at]
                 at += 1

@@ -46,7 +46,7 @@ def memorize(
     length, hop = (np.zeros(candidates.shape, dtype=np.int8) for _ in range(2))
     support = np.zeros((*candidates.shape, len(prefixes)), dtype=np.int64)
     for level, transitions in enumerate(prefixes):
-        counts = transitions.count(window[:, None, :], candidates[:, :, None])  # n, K, place in the window, distance
+        counts = transitions.between(window[:, None, :], candidates[:, :, None])  # n, K, place in the window, distance
         support[..., level] = counts.sum(axis=(2, 3))
         smallest = np.where(counts > 0, _HOP, _NEVER).min(axis=(2, 3))
         memorized = smallest < _NEVER

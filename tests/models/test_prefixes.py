@@ -74,7 +74,7 @@ def test_counts_are_those_of_a_loop(sequences: list[list[int]], seed: int) -> No
     codes, items = random_codes(seed), np.arange(NUM_ITEMS + 1)
     for length, table in enumerate(prefix_transitions(index_of(sequences), codes), start=1):
         expected = naive_counts(sequences, codes, length)
-        found = table.count(items[:, None], items)
+        found = table.between(items[:, None], items)
         assert found.shape == (NUM_ITEMS + 1, NUM_ITEMS + 1, HOPS)
         assert not found[0].any()
         assert not found[:, 0].any()
@@ -96,7 +96,7 @@ def test_counts_at_full_length_are_those_of_the_items() -> None:
     for item in range(1, NUM_ITEMS + 1):
         row = index.row("forward", item)
         for hop in range(HOPS):
-            assert table.count(np.array(item), row.neighbours[hop])[:, hop].tolist() == row.counts[hop].tolist()
+            assert table.between(np.array(item), row.neighbours[hop])[:, hop].tolist() == row.counts[hop].tolist()
     assert table.counts.sum() == sum(counts.sum() for counts in index.forward.counts)
 
 
