@@ -5,6 +5,7 @@ import contextlib
 import time
 from collections.abc import Awaitable, Callable
 
+import numpy as np
 import structlog
 
 from models.errors import BundleError, TandemError
@@ -122,7 +123,10 @@ class Runtime:
         layout = Layout.of(engine.bundle)
         changes = Changes(layout, link, settings.index_cache_seconds)
         cache = TransitionCache(layout, link, metrics, settings.index_cache_items, changes)
-        await self._upkeep(cache)  # so that the first answers find the index in Redis
+        # So that the first answers find the index in Redis, and the rows of most items in process.
+        await self._upkeep(cache)
+        popular = np.argsort(-engine.bundle.popularity[1:], kind="stable") + 1
+        await _guard("warming of the index cache", lambda: cache.warm(popular.tolist()))
         histories = UserHistories(link, settings.user_history_length, settings.user_history_days)
         recommender = Recommender(engine, lanes, cache, histories, settings, metrics)
         await recommender.rehearse()

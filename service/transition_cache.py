@@ -4,6 +4,7 @@ Redis is a cache, never a single point of failure: whatever it does not deliver 
 answer says so. What it delivers includes the transitions that events have added since training (`live_transitions`).
 """
 
+import time
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -21,6 +22,8 @@ from service.redis_link import RedisLink
 
 READS_AT_ONCE = 4  # reads under way; while all are, further look-ups gather into the next one
 LOOK_UPS_A_READ = 16
+WARMED_AT_ONCE = 64  # items
+WARMING_DEADLINE_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,12 @@ class TransitionCache:
             self._lru.clear()
         elif changed:
             self.forget(changed)
+
+    async def warm(self, items: Sequence[int]) -> None:
+        """Read the rows of items, the likeliest first, into the process before anyone asks: as many as it keeps."""
+        await self.follow()
+        for begin in range(0, min(len(items), self._lru_items), WARMED_AT_ONCE):
+            await self._fetch(items[begin : begin + WARMED_AT_ONCE], time.monotonic() + WARMING_DEADLINE_S)
 
     async def fetch(self, items: Iterable[int], deadline: float) -> Fetched:
         """The rows of some items; `deadline` is the request's, on the clock of `time.monotonic`."""
