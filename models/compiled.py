@@ -21,9 +21,14 @@ def compiled(function: Function) -> Function:
 
 
 @compiled
-def lower_bound(ascending: Any, value: int) -> int:
+def lower_bound(ascending: Any, value: Any) -> int:
     """The first place in `ascending` [n] whose entry is at least `value`; n where there is none."""
-    low, high = 0, len(ascending)
+    return lower_bound_between(ascending, value, 0, len(ascending))
+
+
+@compiled
+def lower_bound_between(ascending: Any, value: Any, low: int, high: int) -> int:
+    """As `lower_bound`, when the place is known to lie in low..high."""
     while low < high:
         middle = (low + high) // 2
         if ascending[middle] < value:

@@ -166,9 +166,12 @@ def strongest_routes(legs: Legs, types: NDArray[np.int64], hops: NDArray[np.int8
             if second.hop[order[end]] <= hops[candidate]:
                 times += second.times[order[end]]
             end += 1
+        kind = types[candidate]
+        if times == 0 or (_TYPE_OF[0, side_of_second] != kind and _TYPE_OF[1, side_of_second] != kind):
+            continue
         counts = _first_legs(legs, legs.begin[leg], hops[candidate])
         for side in range(DIRECT):
-            if _TYPE_OF[side, side_of_second] == types[candidate]:
+            if _TYPE_OF[side, side_of_second] == kind:
                 for place in range(hops[candidate]):
                     support = min(counts[side, place], times)
                     if support and support >= found[0, candidate]:

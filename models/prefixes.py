@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from models.compiled import compiled, lower_bound
+from models.compiled import compiled, lower_bound, lower_bound_between
 from models.errors import BundleError
 from models.transitions import HOPS, TransitionIndex
 
@@ -132,10 +132,12 @@ def follow(
     """
     keys, counts = transitions.keys, transitions.counts
     for place in range(len(recent)):
-        source = np.int64(transitions.prefix_of[recent[place]]) * len(transitions.outgoing)
+        prefixes = len(transitions.outgoing)
+        source = np.int64(transitions.prefix_of[recent[place]]) * prefixes
+        low, high = lower_bound(keys, source * HOPS), lower_bound(keys, (source + prefixes) * HOPS)
         for slot in range(len(candidates)):
             first = (source + transitions.prefix_of[candidates[slot]]) * HOPS
-            at = lower_bound(keys, first)
+            at = lower_bound_between(keys, first, low, high)
             while keys[at] < first + HOPS:
                 adjacent = keys[at] == first
                 after_recent[slot] += counts[at] if adjacent else _FAR * counts[at]

@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
+from models.compiled import compiled
 from models.errors import BundleError
 
 Floats = NDArray[np.float64]
@@ -30,10 +31,20 @@ class Scorer:
 
     def __call__(self, features: NDArray[np.floating]) -> Floats:
         """Scores [...] of features [..., F], in float64."""
-        x = self.standardise(features)
-        hidden = np.maximum(x @ self.hidden + self.hidden_bias, 0.0)
-        scores: Floats = x @ self.linear + hidden @ self.output + self.bias
-        return scores
+        rows = features.reshape(-1, features.shape[-1])
+        scores = np.empty(len(rows))
+        _score(
+            rows,
+            self.mean,
+            self.scale,
+            self.linear,
+            float(self.bias),
+            self.hidden,
+            self.hidden_bias,
+            self.output,
+            scores,
+        )
+        return scores.reshape(features.shape[:-1])
 
     def probability(self, features: NDArray[np.floating]) -> Floats:
         """sigmoid of the scores [...], for a scorer of log-odds."""
@@ -77,3 +88,30 @@ class Scorer:
                 f"got {wrong}. Fit the ensembles again: tandem fit."
             )
         return cls(**found)
+
+
+@compiled
+def _score(
+    features: NDArray[np.floating],
+    mean: Floats,
+    scale: Floats,
+    linear: Floats,
+    bias: float,
+    hidden: Floats,
+    hidden_bias: Floats,
+    output: Floats,
+    scores: Floats,
+) -> None:
+    units = np.empty(len(output))
+    for row in range(len(features)):
+        units[:] = hidden_bias
+        score = bias
+        for feature in range(len(mean)):
+            value = (features[row, feature] - mean[feature]) / scale[feature]
+            value = min(max(value, -_LIMIT), _LIMIT)
+            score += value * linear[feature]
+            for unit in range(len(units)):
+                units[unit] += value * hidden[feature, unit]
+        for unit in range(len(units)):
+            score += max(units[unit], 0.0) * output[unit]
+        scores[row] = score
