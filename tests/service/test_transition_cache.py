@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from redis.asyncio import Redis
 
-from models.transitions import DIRECTIONS
 from service.errors import StoreUnavailableError
 from service.index_changes import LIVE_DAYS, ROUNDS, Changes
 from service.index_rows import ACTIVE, Layout, decode_rows, encode_live
@@ -70,8 +69,7 @@ async def test_one_row_and_the_table_are_what_was_fetched(connect: Connect, many
     assert sorted(zip(*found.table().gather(items), strict=True)) == sorted(
         zip(*many._index.gather(items), strict=True)
     )
-    for direction in DIRECTIONS:
-        assert found.row(direction, 8).flat.tolist() == many._index.row(direction, 8).flat.tolist()
+    assert found.rows[8].flat.tolist() == many.rows(8).flat.tolist()
 
 
 async def test_an_item_that_the_index_does_not_know_has_no_transitions(connect: Connect, many: Layout) -> None:
