@@ -45,6 +45,8 @@ class Examples(NamedTuple):
 
 def fit_indicator(features: Floats, sasrec_is_better: NDArray[np.bool_]) -> Scorer:
     """A logistic regression over request features [n, R]."""
+    if not len(features):
+        features = np.zeros((1, features.shape[1]))  # the models never differ: a scorer that answers 0
     mean, scale = _moments(features)
     linear = Scorer(mean, scale, *_no_weights(features.shape[1]))
     if sasrec_is_better.all() or not sasrec_is_better.any():

@@ -20,6 +20,7 @@ from training.data.dataset import Instances
 from training.fusion import ALPHAS, contexts, fit_ensemble, sigmoid_grid, slot_ranks, successors
 from training.lists import Lists, collect
 from training.metrics import ranks
+from training.scorers import fit_indicator
 
 LENGTH = 6
 Entries = list[tuple[int, float]]
@@ -195,3 +196,8 @@ def test_the_transition_mass_is_that_of_a_loop(bundle: Bundle, lists: Lists, ins
     assert 0 < np.ptp(found) < 1
     unknown = replace(instances, histories=[np.array([0], dtype=np.int32)] * len(instances.targets))
     assert not transition_mass(lists.ranked, successors(bundle, unknown)).any()
+
+
+def test_models_that_never_differ_leave_an_indicator_without_opinion() -> None:
+    indicator = fit_indicator(np.empty((0, 3)), np.empty(0, dtype=np.bool_))
+    assert indicator.probability(np.array([[5.0, -2.0, 1.0]])).tolist() == [0.5]
