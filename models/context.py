@@ -14,19 +14,17 @@ class Context(NamedTuple):
 
     history: History
     """Item indexes, the most recent last; not empty."""
+    recent: NDArray[np.int64]
+    """The last HOPS items, the last one first."""
     edges: Edges
-    """Transitions of the last HOPS items; `position` 0 is the last one, in ascending order of neighbour."""
+    """Transitions of `recent`; `position` 0 is the last one, in ascending order of neighbour."""
 
     @classmethod
     def of(cls, history: History, transitions: Transitions) -> Self:
         """Gather what belongs to a history."""
-        edges = transitions.gather(np.array(history[: -HOPS - 1 : -1], dtype=np.int64))
-        return cls(history, edges.take(np.argsort(edges.neighbour, kind="stable")))
-
-    @property
-    def recent(self) -> NDArray[np.int64]:
-        """The last HOPS items, the last one first."""
-        return np.array(self.history[: -HOPS - 1 : -1], dtype=np.int64)
+        recent = np.array(history[: -HOPS - 1 : -1], dtype=np.int64)
+        edges = transitions.gather(recent)
+        return cls(history, recent, edges.take(np.argsort(edges.neighbour, kind="stable")))
 
     def successors(self) -> NDArray[np.int32]:
         """The items that were seen right after the last one."""

@@ -1,5 +1,6 @@
 """The commands of the online side. Heavy imports happen inside them, so that `tandem --help` is quick."""
 
+import gc
 import socket
 import sys
 from pathlib import Path
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from service.settings import Settings
 
 SWITCH_INTERVAL_S = 0.0005
+GARBAGE = 20_000
+"""Objects that requests leave alive before the collector looks at them; by default it does several times a request."""
 BACKLOG = 2048  # as uvicorn's
 
 
@@ -77,7 +80,14 @@ def _run(settings: "Settings") -> None:
     listener = _listen(settings.host, settings.port)
     server = uvicorn.Server(config)
     runtime: Runtime = app.state.runtime
-    runtime.on_loaded = lambda engine: _announce(engine, settings.host, listener.getsockname()[1])
+
+    def loaded(engine: "Engine") -> None:
+        gc.collect()
+        gc.freeze()  # what has been loaded stays, and need not be looked through again and again
+        gc.set_threshold(GARBAGE)
+        _announce(engine, settings.host, listener.getsockname()[1])
+
+    runtime.on_loaded = loaded
     runtime.on_failure = lambda: setattr(server, "should_exit", True)
     server.run(sockets=[listener])
     if runtime.failure is not None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import gc
 import time
 from collections.abc import Awaitable, Callable
 
@@ -25,8 +24,6 @@ from service.transition_cache import TransitionCache
 from service.user_histories import UserHistories
 
 UPKEEP_S = 1.0
-GARBAGE = 20_000
-"""Objects that requests leave alive before the collector looks at them; by default it does several times a request."""
 _log = structlog.get_logger()
 
 
@@ -100,9 +97,6 @@ class Runtime:
         except Exception as error:
             self._refuse(error)
             return
-        gc.collect()
-        gc.freeze()  # what has been loaded stays, and need not be looked through again and again
-        gc.set_threshold(GARBAGE)
         self.on_loaded(recommender.engine)
         cache = recommender.cache
         await asyncio.gather(

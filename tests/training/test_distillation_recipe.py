@@ -8,25 +8,12 @@ import typer
 from typer.testing import CliRunner
 
 from models.errors import TrainingError
-from training.data.dataset import Dataset, load_dataset
-from training.data.demo import write_demo
+from training.data.dataset import Dataset
 from training.recipes import distillation
 from training.recipes.distillation import Distillations, Model, markdown, share
 
 TOKENIZERS = ("rkmeans", "rqvae")
 MODELS = ("tiger", "sid_mlp", "sid_mlp_pp")
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("distillation")
-    write_demo(folder / "data", items=720, users=250, seed=0)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def dataset(folder: Path) -> Dataset:
-    return load_dataset(folder / "data")
 
 
 def run(folder: Path, *arguments: str) -> Distillations:

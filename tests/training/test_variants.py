@@ -10,8 +10,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from models.errors import TrainingError
-from training.data.dataset import Dataset, load_dataset
-from training.data.demo import write_demo
+from training.data.dataset import Dataset
 from training.recipes import ideas, iirg_effect
 from training.recipes.variants import BASELINE, ONE_HOP, Comparison, compare, plan
 from training.recipes.variants_table import markdown
@@ -19,18 +18,6 @@ from training.regularization import Regularization
 
 QUIET = Console(file=io.StringIO())
 IDEAS = "ema=0.9,smoothing,history,iirg"
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("variants")
-    write_demo(folder / "data", items=720, users=250, seed=0)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def dataset(folder: Path) -> Dataset:
-    return load_dataset(folder / "data")
 
 
 def run(command: object, folder: Path, *arguments: str) -> str:
