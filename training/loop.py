@@ -8,7 +8,7 @@ that drives dropout is saved.
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -84,6 +84,11 @@ class FitReport:
     epochs: int = 0
     seconds: float = 0.0
     history: list[dict[str, float]] = field(default_factory=list)
+
+
+def total_minutes(reports: Iterable[FitReport]) -> float:
+    """Minutes of all stages of a training."""
+    return round(sum(report.seconds for report in reports) / 60, 1)
 
 
 def fit(

@@ -6,7 +6,7 @@ import os
 import platform
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -74,7 +74,7 @@ def train(dataset: Dataset, plan: Plan, console: Console) -> tuple[Path, Results
     shop = Workshop(dataset, plan.runtime, plan.work, console)
     preset = plan.preset
     sasrec, sasrec_report = train_sasrec(shop, preset.sasrec_config(dataset.num_items), preset.fit_sasrec)
-    tiger, tiger_report = _train_tiger(shop, codes, plan)
+    tiger, reports_tiger = _train_tiger(shop, codes, plan)
     student, student_report = distil_sid_mlp(shop, tiger, codes, preset.sid_mlp, preset.fit_sid_mlp)
     plus_plus = SidMlpPlusPlusConfig(preset.role_encoder, preset.sid_mlp)
     student_pp, reports_pp = distil_sid_mlp_pp(
@@ -112,7 +112,7 @@ def train(dataset: Dataset, plan: Plan, console: Console) -> tuple[Path, Results
             "sid_mlp_pp": asdict(student_pp.config),
         },
         "runs": {
-            r.name: _without_history(asdict(r)) for r in (sasrec_report, tiger_report, student_report, *reports_pp)
+            r.name: _without_history(asdict(r)) for r in (sasrec_report, *reports_tiger, student_report, *reports_pp)
         },
         "regularization": asdict(preset.regularization),
         "iirg": asdict(preset.iirg) if plan.iirg else None,
@@ -132,12 +132,12 @@ def assist(dataset: Dataset, plan: Plan) -> None:
     _train_tiger(Workshop(dataset, plan.runtime, plan.work, console), codes, plan)
 
 
-def _train_tiger(shop: Workshop, codes: NDArray[np.int64], plan: Plan) -> tuple[Tiger, FitReport]:
+def _train_tiger(shop: Workshop, codes: NDArray[np.int64], plan: Plan) -> tuple[Tiger, Sequence[FitReport]]:
     preset, iirg = plan.preset, None
     if plan.iirg:
         iirg = Iirg.of(preset.iirg, shop.sequences, np.load(plan.work / EMBEDDINGS))
     config = replace(preset.tiger, levels=codes.shape[1])
-    return train_tiger(shop, codes, config, preset.fit_tiger, preset.regularization, iirg)
+    return train_tiger(shop, codes, config, preset.fit_tiger, preset.regularization, iirg, preset.fit_tiger_whole)
 
 
 def _measure(staged: Path, dataset: Dataset, console: Console) -> Results:

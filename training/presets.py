@@ -37,6 +37,7 @@ class Preset:
     sid_mlp: SidMlpConfig  # of SID-MLP, and of SID-MLP++ behind its own encoder
     role_encoder: RoleEncoderConfig
     fit_sasrec: FitOptions
+    fit_tiger_whole: FitOptions | None  # TIGER's first stage, over whole sequences
     fit_tiger: FitOptions
     fit_role_encoder: FitOptions  # stage 1 of SID-MLP++
     fit_sid_mlp: FitOptions  # and stage 2
@@ -50,6 +51,10 @@ class Preset:
 
 def _sasrec(epochs: int, patience: int = 10) -> FitOptions:
     return FitOptions(epochs, 256, 1e-3, betas=(0.9, 0.98), cosine=False, patience=patience)
+
+
+def _whole(epochs: int) -> FitOptions:
+    return FitOptions(epochs, 256, 2e-3, weight_decay=0.05, warmup_steps=300, cosine=False, patience=4)
 
 
 _BASE_TIGER = TigerConfig()
@@ -66,6 +71,7 @@ BASE = Preset(
     sid_mlp=SidMlpConfig(),
     role_encoder=RoleEncoderConfig(),
     fit_sasrec=_sasrec(100),
+    fit_tiger_whole=None,  # the published recipe has prefixes alone
     fit_tiger=FitOptions(150, 256, 3e-3, weight_decay=0.05, warmup_steps=10_000, patience=20),
     fit_role_encoder=FitOptions(300, 512, 1e-3, weight_decay=1e-4, patience=20, evaluate_every=5),
     fit_sid_mlp=FitOptions(300, 512, 5e-4, weight_decay=1e-4, patience=20, evaluate_every=5),
@@ -80,7 +86,8 @@ SMALL = replace(
     sid_mlp=SidMlpConfig(heads=4, head_size=32, d_ff=256, hidden=256, dropout=0.1),
     role_encoder=RoleEncoderConfig(layers=2, hidden=512),
     fit_sasrec=_sasrec(60),
-    fit_tiger=FitOptions(24, 128, 2e-3, weight_decay=0.05, warmup_steps=300, patience=4, evaluate_every=2),
+    fit_tiger_whole=_whole(40),
+    fit_tiger=FitOptions(6, 128, 1e-3, weight_decay=0.05, warmup_steps=100, patience=4),
     fit_role_encoder=FitOptions(30, 512, 1e-3, weight_decay=1e-4, patience=3, evaluate_every=5),
     fit_sid_mlp=FitOptions(30, 512, 1e-3, weight_decay=1e-4, patience=3, evaluate_every=5),
 )
@@ -89,7 +96,8 @@ BRIEF = replace(
     SMALL,
     name="brief",
     tiger=replace(SMALL.tiger, encoder_layers=2, decoder_layers=2),
-    fit_tiger=replace(SMALL.fit_tiger, epochs=6),
+    fit_tiger_whole=_whole(8),
+    fit_tiger=replace(SMALL.fit_tiger, epochs=2),
     fit_role_encoder=replace(SMALL.fit_role_encoder, epochs=15),
     fit_sid_mlp=replace(SMALL.fit_sid_mlp, epochs=15),
 )
@@ -117,6 +125,7 @@ TINY = replace(
     sid_mlp=SidMlpConfig(heads=2, head_size=8, d_ff=32, hidden=32, dropout=0.1),
     role_encoder=RoleEncoderConfig(layers=2, hidden=32),
     fit_sasrec=_sasrec(2),
+    fit_tiger_whole=FitOptions(2, 64, 2e-3, cosine=False),
     fit_tiger=FitOptions(2, 64, 2e-3),
     fit_role_encoder=FitOptions(2, 64, 2e-3),
     fit_sid_mlp=FitOptions(2, 64, 2e-3),

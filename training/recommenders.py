@@ -31,6 +31,7 @@ from training.loop import FitOptions, FitReport, Runtime, fit
 from training.regularization import PLAIN, Regularization, drop_items, smoothed_loss
 from training.role_distillation import StateMatching, explained_variance
 from training.validation import beam_validator, sample, sasrec_validator
+from training.whole_sequences import Windows, likelihood_validator, whole_loss
 
 VALIDATION_BEAMS = 20
 
@@ -83,16 +84,19 @@ def train_tiger(
     options: FitOptions,
     regularization: Regularization = PLAIN,
     iirg: Iirg | None = None,
-) -> tuple[Tiger, FitReport]:
+    fit_whole: FitOptions | None = None,
+) -> tuple[Tiger, Sequence[FitReport]]:
     """TIGER on every prefix of the training sequences; `codes` are semantic ids [N + 1, D].
 
-    With `iirg`, the network has the tokens of the auxiliary tasks and learns them too. Of several processes that
-    `torchrun` started, all must call this.
+    With `fit_whole`, a first stage learns from whole sequences; there is a report a stage. With `iirg`, the network has
+    the tokens of the auxiliary tasks, and learns them with the prefixes. Of several processes that `torchrun` started,
+    all must call this.
     """
     device = shop.runtime.device
     torch.manual_seed(shop.runtime.seed)
     network = Tiger(replace(config, tasks=TASKS) if iirg else config).to(device)
     item_codes = torch.from_numpy(codes).to(device)
+    first = [start_whole(shop, network, item_codes, fit_whole)] if fit_whole else []
     examples = PrefixExamples.of(shop.sequences, config.max_history)
 
     def epoch_batches(random: np.random.Generator) -> list[tuple[NDArray[np.int64], Pairs | None]]:
@@ -132,7 +136,35 @@ def train_tiger(
         extras=extras,
         share=share,
     )
-    return network.cpu(), report
+    return network.cpu(), (*first, report)
+
+
+def start_whole(shop: Workshop, network: Tiger, item_codes: Tensor, options: FitOptions) -> FitReport:
+    """The first stage of TIGER: whole sequences in one pass each, for a fraction of the time of their prefixes."""
+    device, longest = shop.runtime.device, network.config.max_history
+    windows = Windows.of(shop.sequences, longest)
+
+    def loss(batch: NDArray[np.int64]) -> Tensor:
+        items, wanted = (tensor.to(device) for tensor in windows.take(batch))
+        return whole_loss(network, items, wanted, item_codes)
+
+    def share(batch: NDArray[np.int64], workers: Workers) -> tuple[NDArray[np.int64], float]:
+        part, weight = workers.share(batch)
+        return part, weight and windows.counts[part].sum() / windows.counts[batch].sum()  # a mean over targets
+
+    return fit(
+        "tiger_whole",
+        network,
+        options,
+        shop.runtime,
+        epoch_batches=lambda random: windows.epoch(options.batch_size, random),
+        loss=loss,
+        validate=likelihood_validator(network, sample(shop.dataset.instances("valid"), shop.runtime.seed), item_codes),
+        directory=shop.directory,
+        console=shop.console,
+        metric="log-likelihood",
+        share=share,
+    )
 
 
 def distil_sid_mlp(

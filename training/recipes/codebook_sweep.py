@@ -29,7 +29,7 @@ from models.trie import Trie
 from training.data.dataset import Dataset, load_dataset
 from training.embeddings import default_embedder, embed
 from training.index_build import build_index
-from training.loop import FitOptions, Runtime, bf16_pays
+from training.loop import FitOptions, Runtime, bf16_pays, total_minutes
 from training.metrics import Estimate, bootstrap, ndcg
 from training.presets import PRESETS, Preset
 from training.recommenders import Workshop, train_tiger
@@ -90,8 +90,9 @@ def _point(shop: Workshop, vectors: Vectors, index: TransitionIndex, preset: Pre
     raw = tokenizer.encode(vectors)
     unique = add_collision_digit(raw, size)
     codes = np.concatenate([np.zeros_like(unique[:1]), unique])
-    network, fitted = train_tiger(
-        shop, codes, replace(preset.tiger, codebook_size=size), equal_budget(preset.fit_tiger)
+    config = replace(preset.tiger, codebook_size=size)
+    network, reports = train_tiger(
+        shop, codes, config, equal_budget(preset.fit_tiger), fit_whole=preset.fit_tiger_whole
     )
     instances = shop.dataset.instances("test")
     search = TigerBeam(network, preset.width).eval()
@@ -109,7 +110,7 @@ def _point(shop: Workshop, vectors: Vectors, index: TransitionIndex, preset: Pre
             **{group: bootstrap(values[groups == group]) for group in ("memorization", "generalization")},
         },
         prefix_shares=(np.bincount(others, minlength=codes.shape[1] + 1) / max(len(others), 1)).tolist(),
-        minutes=round(fitted.seconds / 60, 1),
+        minutes=total_minutes(reports),
     )
 
 

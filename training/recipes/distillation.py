@@ -25,7 +25,7 @@ from models.networks.tiger import Tiger
 from training import cli
 from training.data.dataset import Dataset, load_dataset
 from training.lists import PROTOCOLS, Protocol
-from training.loop import FitReport
+from training.loop import FitReport, total_minutes
 from training.metrics import Estimate, Floats, bootstrap, ndcg, ranks
 from training.pipeline import Plan, claim, semantic_ids, whole
 from training.presets import Preset
@@ -120,7 +120,7 @@ def _family(dataset: Dataset, plan: Plan, students: Sequence[str], console: Cons
             name=name,
             ndcg_at_10={protocol: bootstrap(values) for protocol, values in found.items()},
             shares={} if name == TEACHER else {p: share(found[p], gains[TEACHER][p]) for p in PROTOCOLS},
-            minutes=round(runs[name].minutes, 1),
+            minutes=runs[name].minutes,
         )
         for name, found in gains.items()
     ]
@@ -156,33 +156,35 @@ class _Apprenticeship:
         """Train a model and decode the test instances, unless an earlier call has."""
         path = self.shop.directory / f"{name}.npz"
         if not path.exists():
-            search, seconds = self._trained(name)
+            search, minutes = self._trained(name)
             longest = self.preset.tiger.max_history
             lists = [decode(self.shop, search, longest, self.codes, "test", protocol) for protocol in PROTOCOLS]
             with whole(path) as partial:
-                np.savez_compressed(partial, lists=np.stack(lists), minutes=seconds / 60)
+                np.savez_compressed(partial, lists=np.stack(lists), minutes=minutes)
         with np.load(path) as stored:
             return _Run(dict(zip(PROTOCOLS, stored["lists"], strict=True)), float(stored["minutes"]))
 
     @cached_property
-    def _teacher(self) -> tuple[Tiger, FitReport]:
+    def _teacher(self) -> tuple[Tiger, Sequence[FitReport]]:
         preset = self.preset
         config = replace(preset.tiger, levels=self.codes.shape[1])
-        return train_tiger(self.shop, self.codes, config, preset.fit_tiger, preset.regularization)
+        return train_tiger(
+            self.shop, self.codes, config, preset.fit_tiger, preset.regularization, fit_whole=preset.fit_tiger_whole
+        )
 
     def _trained(self, name: str) -> tuple[Search, float]:
-        """The beam search of a model, and the seconds that its training took."""
-        (teacher, report), preset = self._teacher, self.preset
+        """The beam search of a model, and the minutes that its training took."""
+        (teacher, reports), preset = self._teacher, self.preset
         if name == TEACHER:
-            return TigerBeam(teacher, preset.width), report.seconds
+            return TigerBeam(teacher, preset.width), total_minutes(reports)
         if name == "sid_mlp":
             student, report = distil_sid_mlp(self.shop, teacher, self.codes, preset.sid_mlp, preset.fit_sid_mlp)
-            return SidMlpBeam(teacher.encoder, student, preset.width), report.seconds
+            return SidMlpBeam(teacher.encoder, student, preset.width), total_minutes([report])
         config = SidMlpPlusPlusConfig(preset.role_encoder, preset.sid_mlp)
         network, reports = distil_sid_mlp_pp(
             self.shop, teacher, self.codes, config, preset.fit_role_encoder, preset.fit_sid_mlp
         )
-        return plus_plus_beam(network, preset.width), sum(stage.seconds for stage in reports)
+        return plus_plus_beam(network, preset.width), total_minutes(reports)
 
 
 def markdown(found: Distillations) -> str:

@@ -32,7 +32,7 @@ from training.data.dataset import Dataset, load_dataset
 from training.evaluate import Split, check_catalogue
 from training.export import export_generative
 from training.lists import PROTOCOLS, Protocol, collect
-from training.loop import Runtime, bf16_pays
+from training.loop import Runtime, bf16_pays, total_minutes
 from training.metrics import Estimate, bootstrap, ndcg, ranks
 from training.presets import PRESETS, Preset
 from training.publish import CHECKPOINTS, parameter_count, plus_plus_beam
@@ -149,7 +149,7 @@ def _student(
         ndcg_at_10=found,
         shares=_shares(found, best),
         states_explained=reports[0].best_score,
-        minutes=round(sum(report.seconds for report in reports) / 60, 1),
+        minutes=total_minutes(reports),
     )
 
 

@@ -21,7 +21,7 @@ from training.evaluate import Split
 from training.iirg import Iirg, IirgOptions
 from training.index_build import build_index
 from training.lists import PROTOCOLS, Protocol
-from training.loop import Runtime, bf16_pays
+from training.loop import Runtime, bf16_pays, total_minutes
 from training.metrics import Estimate, bootstrap, ndcg, ranks
 from training.one_hop import benefits_from_memorization, one_hop_candidates, one_hop_ratio
 from training.pipeline import EMBEDDINGS, Plan, claim, semantic_ids, whole
@@ -147,14 +147,16 @@ class _Experiment:
         if variant.iirg:
             iirg = Iirg.of(variant.iirg, shop.sequences, np.load(self.plan.work / EMBEDDINGS))
         config = replace(preset.tiger, levels=self.codes.shape[1])
-        network, report = train_tiger(shop, self.codes, config, preset.fit_tiger, variant.regularization, iirg)
+        network, reports = train_tiger(
+            shop, self.codes, config, preset.fit_tiger, variant.regularization, iirg, preset.fit_tiger_whole
+        )
         search = TigerBeam(network, preset.width)
         found = {
             (split, protocol): self._lists(shop, search, split, protocol)
             for split in self.subjects
             for protocol in PROTOCOLS
         }
-        return found, round(report.seconds / 60, 1)
+        return found, total_minutes(reports)
 
     def _lists(self, shop: Workshop, search: TigerBeam, split: Split, protocol: Protocol) -> NDArray[np.int64]:
         """Decode all instances of a split, unless an earlier call has."""
