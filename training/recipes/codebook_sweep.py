@@ -32,6 +32,7 @@ from training.index_build import build_index
 from training.loop import FitOptions, Runtime, bf16_pays, total_minutes
 from training.metrics import Estimate, bootstrap, ndcg
 from training.presets import PRESETS, Preset
+from training.recipes.options import DataArgument, EpochsOption, OutOption, PresetOption
 from training.recommenders import Workshop, train_tiger
 from training.tokenizers.collisions import add_collision_digit
 from training.tokenizers.quality import report
@@ -163,11 +164,11 @@ def print_sweep(found: Sweep, console: Console) -> None:
 
 
 def main(
-    data: Annotated[Path, typer.Argument(help="folder or file of interactions")],
-    out: Annotated[Path, typer.Option(help="folder of the results and the checkpoints")],
+    data: DataArgument,
+    out: OutOption,
     sizes: Annotated[list[int], typer.Option("--size", help="codes a level, repeatable")] = [64, 256, 1024],  # noqa: B006
-    preset: Annotated[str, typer.Option(help="everything else of the network and its training")] = "small",
-    epochs: Annotated[int | None, typer.Option(help="the budget of every run; default: the preset's")] = None,
+    preset: PresetOption = "small",
+    epochs: EpochsOption = None,
 ) -> None:
     """Run the experiment, and write sweep.json and sweep.png."""
     console = Console()

@@ -10,7 +10,6 @@ share of the teacher's that a student keeps.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Annotated, NamedTuple
 
 import numpy as np
@@ -32,6 +31,7 @@ from training.presets import Preset
 from training.publish import plus_plus_beam
 from training.recipes.codebook_sweep import equal_budget
 from training.recipes.decoding import Search, decode
+from training.recipes.options import DataArgument, DeviceOption, EmbedderOption, EpochsOption, OutOption, PresetOption
 from training.recipes.variants import plan
 from training.recipes.variants_table import interval, write
 from training.recommenders import Workshop, distil_sid_mlp, distil_sid_mlp_pp, train_tiger
@@ -216,21 +216,21 @@ def _percent(estimate: Estimate | None) -> str:
 
 
 def main(
-    data: Annotated[Path, typer.Argument(help="folder or file of interactions")],
-    out: Annotated[Path, typer.Option(help="folder of the results and the checkpoints")],
+    data: DataArgument,
+    out: OutOption,
     tokenizers: Annotated[list[cli.TokenizerName], typer.Option("--tokenizer", help="repeatable")] = [  # noqa: B006
         cli.TokenizerName.rkmeans,
         cli.TokenizerName.rqvae,
     ],
     plus_plus: Annotated[bool, typer.Option("--plus-plus", help="distil SID-MLP++ too")] = False,
-    preset: Annotated[str, typer.Option(help="networks, schedules and semantic ids")] = "small",
-    epochs: Annotated[int | None, typer.Option(help="of TIGER; default: the preset's")] = None,
+    preset: PresetOption = "small",
+    epochs: EpochsOption = None,
     student_epochs: Annotated[
         int | None, typer.Option(help="of each stage of a student; default: the preset's")
     ] = None,
     seed: Annotated[int, typer.Option(help="of the semantic ids and of all training")] = 0,
-    embedder: Annotated[str | None, typer.Option(help="minilm, tfidf, or the path of a model")] = None,
-    device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
+    embedder: EmbedderOption = None,
+    device: DeviceOption = "cpu",
 ) -> None:
     """Run the experiment, or go on with it, and write distillation.json and distillation.md."""
     console = Console()

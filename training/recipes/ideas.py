@@ -6,7 +6,6 @@ Choose by the validation table; the test table tells what the choice is worth.
 """
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -15,6 +14,15 @@ from rich.console import Console
 from models.errors import TrainingError
 from training.data.dataset import load_dataset
 from training.iirg import IirgOptions
+from training.recipes.options import (
+    DataArgument,
+    DeviceOption,
+    EmbedderOption,
+    EpochsOption,
+    OutOption,
+    PresetOption,
+    SeedsOption,
+)
 from training.recipes.variants import Variant, compare, plan
 from training.recipes.variants_table import markdown, write
 from training.regularization import Regularization
@@ -48,14 +56,14 @@ def idea(word: str) -> Variant:
 
 
 def main(
-    data: Annotated[Path, typer.Argument(help="folder or file of interactions")],
-    out: Annotated[Path, typer.Option(help="folder of the results and the checkpoints")],
+    data: DataArgument,
+    out: OutOption,
     ideas: Annotated[str, typer.Option(help=f"comma-separated NAME or NAME=NUMBER of {', '.join(IDEAS)}")],
-    preset: Annotated[str, typer.Option(help="network, schedule and semantic ids")] = "small",
-    epochs: Annotated[int | None, typer.Option(help="of every run; default: the preset's")] = None,
-    seeds: Annotated[list[int], typer.Option("--seed", help="repeatable: a run of each variant a seed")] = [0],  # noqa: B006
-    embedder: Annotated[str | None, typer.Option(help="minilm, tfidf, or the path of a model")] = None,
-    device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
+    preset: PresetOption = "small",
+    epochs: EpochsOption = None,
+    seeds: SeedsOption = [0],  # noqa: B006
+    embedder: EmbedderOption = None,
+    device: DeviceOption = "cpu",
 ) -> None:
     """Run the experiment, or go on with it, and write ideas.json and ideas.md."""
     console = Console()

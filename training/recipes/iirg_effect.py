@@ -6,7 +6,6 @@ the one-hop ratio of the top 5, both protocols, test targets.
     python -m training.recipes.iirg_effect DATA --out DIR
 """
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -14,20 +13,29 @@ from rich.console import Console
 
 from training.data.dataset import load_dataset
 from training.iirg import IirgOptions
+from training.recipes.options import (
+    DataArgument,
+    DeviceOption,
+    EmbedderOption,
+    EpochsOption,
+    OutOption,
+    PresetOption,
+    SeedsOption,
+)
 from training.recipes.variants import Variant, compare, plan
 from training.recipes.variants_table import markdown, write
 
 
 def main(
-    data: Annotated[Path, typer.Argument(help="folder or file of interactions")],
-    out: Annotated[Path, typer.Option(help="folder of the results and the checkpoints")],
-    preset: Annotated[str, typer.Option(help="network, schedule and semantic ids")] = "small",
-    epochs: Annotated[int | None, typer.Option(help="of every run; default: the preset's")] = None,
-    seeds: Annotated[list[int], typer.Option("--seed", help="repeatable: a run of each variant a seed")] = [0],  # noqa: B006
+    data: DataArgument,
+    out: OutOption,
+    preset: PresetOption = "small",
+    epochs: EpochsOption = None,
+    seeds: SeedsOption = [0],  # noqa: B006
     lambda_1: Annotated[float, typer.Option(help="weight of the collaborative task")] = 1.0,
     lambda_2: Annotated[float, typer.Option(help="weight of the semantic task")] = 1.0,
-    embedder: Annotated[str | None, typer.Option(help="minilm, tfidf, or the path of a model")] = None,
-    device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
+    embedder: EmbedderOption = None,
+    device: DeviceOption = "cpu",
 ) -> None:
     """Run the experiment, or go on with it, and write iirg.json and iirg.md."""
     console = Console()

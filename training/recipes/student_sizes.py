@@ -37,6 +37,7 @@ from training.metrics import Estimate, bootstrap, ndcg, ranks
 from training.presets import PRESETS, Preset
 from training.publish import CHECKPOINTS, parameter_count, plus_plus_beam
 from training.recipes.codebook_sweep import equal_budget
+from training.recipes.options import DeviceOption, OutOption
 from training.recommenders import Workshop, distil_sid_mlp_pp
 
 Scores = Mapping[Split, Mapping[Protocol, Estimate]]
@@ -225,7 +226,7 @@ def parse_size(text: str) -> Size:
 def main(
     bundle: Annotated[Path, typer.Argument(help="folder of a bundle with its checkpoints")],
     data: Annotated[Path, typer.Option(help="the data set that the bundle was trained on")],
-    out: Annotated[Path, typer.Option(help="folder of the results and the checkpoints")],
+    out: OutOption,
     sizes: Annotated[list[str], typer.Option("--size", help="LAYERSxHIDDEN, repeatable")] = [  # noqa: B006
         "1x256",
         "1x512",
@@ -236,7 +237,7 @@ def main(
     ],
     preset: Annotated[str | None, typer.Option(help="schedules and heads; default: the bundle's")] = None,
     epochs: Annotated[int | None, typer.Option(help="of each stage of every run; default: the preset's")] = None,
-    device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
+    device: DeviceOption = "cpu",
 ) -> None:
     """Run the experiment, and write sizes.json."""
     console = Console()
