@@ -44,6 +44,11 @@ class Preset:
     regularization: Regularization = PLAIN  # of TIGER
     iirg: IirgOptions = PUBLISHED  # where a run asks for it
 
+    @property
+    def tiger_epochs(self) -> tuple[int, ...]:
+        """Epochs of TIGER's stages, in their order."""
+        return tuple(stage.epochs for stage in (self.fit_tiger_whole, self.fit_tiger) if stage)
+
     def sasrec_config(self, items: int) -> SASRecConfig:
         """SASRec's configuration for a catalogue of `items`."""
         return SASRecConfig(items=items, **self.sasrec)

@@ -1,6 +1,6 @@
 """Evaluation results as Markdown and as a picture, so that no figure in the docs is typed by hand."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from models.bundle import GENERATIVE
@@ -94,6 +94,11 @@ def _differences(part: ProtocolResults) -> str:
     lines = ["Paired differences of N@10 over the same users:\n"]
     lines += [f"- {name}: {_signed(difference)}" for name, difference in part.ndcg_at_10_differences.items()]
     return "\n".join(lines) + "\n"
+
+
+def stages(epochs: Sequence[int]) -> str:
+    """The epochs of each stage of a training."""
+    return " + ".join(map(str, epochs))
 
 
 def short(value: float) -> str:

@@ -34,6 +34,7 @@ from training.metrics import Estimate, bootstrap, ndcg
 from training.presets import PRESETS, Preset
 from training.recipes.options import DataArgument, EpochsOption, OutOption, PresetOption
 from training.recommenders import Workshop, train_tiger
+from training.table import stages
 from training.tokenizers.collisions import add_collision_digit
 from training.tokenizers.quality import report
 from training.tokenizers.residual_kmeans import ResidualKMeans
@@ -59,7 +60,8 @@ class Sweep(BaseModel):
 
     data: str
     preset: str
-    epochs: int
+    epochs: tuple[int, ...]
+    """Of TIGER's stages: whole sequences, where the preset begins with them, and prefixes."""
     seed: int
     points: Sequence[Point]
 
@@ -75,9 +77,7 @@ def sweep(
         console.print(f"codebook size {size}")
         shop = Workshop(dataset, runtime, work / str(size), console)
         points.append(_point(shop, vectors, index, preset, size))
-    return Sweep(
-        data=dataset.name, preset=preset.name, epochs=preset.fit_tiger.epochs, seed=runtime.seed, points=points
-    )
+    return Sweep(data=dataset.name, preset=preset.name, epochs=preset.tiger_epochs, seed=runtime.seed, points=points)
 
 
 def _point(shop: Workshop, vectors: Vectors, index: TransitionIndex, preset: Preset, size: int) -> Point:
@@ -139,14 +139,14 @@ def draw(found: Sweep, path: Path) -> None:
         panel.set_ylim(bottom=0)
         panel.spines[["top", "right"]].set_visible(False)
         panel.grid(axis="y", alpha=0.3)
-    figure.suptitle(f"TIGER on {found.data}: codebook size at {found.epochs} epochs", fontsize=11)
+    figure.suptitle(f"TIGER on {found.data}: codebook size at {stages(found.epochs)} epochs", fontsize=11)
     figure.savefig(path, dpi=120)
     pyplot.close(figure)
 
 
 def print_sweep(found: Sweep, console: Console) -> None:
     """One row a codebook size."""
-    table = Table(title=f"{found.data}, {found.epochs} epochs of preset {found.preset}")
+    table = Table(title=f"{found.data}, {stages(found.epochs)} epochs of preset {found.preset}")
     for column in (
         "codes a level",
         "collisions",

@@ -35,7 +35,7 @@ from training.recipes.options import DataArgument, DeviceOption, EmbedderOption,
 from training.recipes.variants import plan
 from training.recipes.variants_table import interval, write
 from training.recommenders import Workshop, distil_sid_mlp, distil_sid_mlp_pp, train_tiger
-from training.table import LABELS
+from training.table import LABELS, stages
 from training.tokenizers.registry import TokenizerName
 
 TEACHER = "tiger"
@@ -67,7 +67,8 @@ class Distillations(BaseModel):
 
     data: str
     preset: str
-    epochs: int
+    epochs: tuple[int, ...]
+    """Of TIGER's stages: whole sequences, where the preset begins with them, and prefixes."""
     student_epochs: tuple[int, int]
     """Of the heads, and of the encoder of SID-MLP++ before them."""
     seed: int
@@ -101,7 +102,7 @@ def compare(
     return Distillations(
         data=dataset.name,
         preset=preset.name,
-        epochs=preset.fit_tiger.epochs,
+        epochs=preset.tiger_epochs,
         student_epochs=(preset.fit_sid_mlp.epochs, preset.fit_role_encoder.epochs),
         seed=plan.runtime.seed,
         families=families,
@@ -193,8 +194,8 @@ def markdown(found: Distillations) -> str:
     header = ["tokenizer", "collisions", "model"]
     header += [cell for protocol in PROTOCOLS for cell in (f"N@10, {protocol}", "of the teacher's")]
     lines = [
-        f"Distillation on {found.data}, preset `{found.preset}`, seed {found.seed}, test: TIGER {found.epochs} epochs, "
-        f"SID-MLP {heads}, SID-MLP++ {encoder} and {heads}.",
+        f"Distillation on {found.data}, preset `{found.preset}`, seed {found.seed}, test: "
+        f"TIGER {stages(found.epochs)} epochs, SID-MLP {heads}, SID-MLP++ {encoder} and {heads}.",
         f"Protocols: {'; '.join(f'{protocol}, {masking}' for protocol, masking in PROTOCOLS.items())}.\n",
         f"| {' | '.join(header)} | minutes |",
         f"| --- | ---: | --- |{' ---: |' * (len(header) - 2)}",

@@ -65,7 +65,8 @@ class Comparison(BaseModel):
 
     data: str
     preset: str
-    epochs: int
+    epochs: tuple[int, ...]
+    """Of TIGER's stages: whole sequences, where the preset begins with them, and prefixes."""
     seeds: Sequence[int]
     minutes: Mapping[str, Sequence[float]]  # of training, by variant, one a seed
     rows: Sequence[Row]
@@ -122,9 +123,13 @@ def compare(
                     differences={name: bootstrap(found) for name, found in differences.items()},
                 )
             )
-    epochs = plan.preset.fit_tiger.epochs
     return Comparison(
-        data=dataset.name, preset=plan.preset.name, epochs=epochs, seeds=seeds, minutes=minutes, rows=rows
+        data=dataset.name,
+        preset=plan.preset.name,
+        epochs=plan.preset.tiger_epochs,
+        seeds=seeds,
+        minutes=minutes,
+        rows=rows,
     )
 
 

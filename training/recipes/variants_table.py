@@ -9,7 +9,7 @@ from training.evaluate import Split
 from training.lists import PROTOCOLS, Protocol
 from training.metrics import Estimate
 from training.recipes.variants import ONE_HOP, Comparison, Row
-from training.table import short
+from training.table import short, stages
 
 MEASURES = {"all": "N@10", "MB": "N@10, MB users", "NMB": "N@10, NMB users", ONE_HOP: "one-hop ratio of the top 5"}
 
@@ -17,7 +17,7 @@ MEASURES = {"all": "N@10", "MB": "N@10, MB users", "NMB": "N@10, NMB users", ONE
 def markdown(found: Comparison) -> str:
     """One table a split and protocol. Differences are in units of .0001, the one-hop ratio's too."""
     seeds = ", ".join(str(seed) for seed in found.seeds)
-    parts = [f"TIGER on {found.data}, preset `{found.preset}`, {found.epochs} epochs, seeds {seeds}.\n"]
+    parts = [f"TIGER on {found.data}, preset `{found.preset}`, {stages(found.epochs)} epochs, seeds {seeds}.\n"]
     for split, protocol in dict.fromkeys((row.split, row.protocol) for row in found.rows):
         parts += [f"## {split}, protocol {protocol}: {PROTOCOLS[protocol]}\n", _table(found, split, protocol)]
     return "\n".join(parts)
