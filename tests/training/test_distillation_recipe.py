@@ -37,7 +37,7 @@ def of(found: Distillations, tokenizer: str, name: str) -> Model:
 
 
 def test_every_tokenizer_has_a_teacher_and_its_students(found: Distillations) -> None:
-    assert (found.preset, found.epochs, found.student_epochs, found.seed) == ("tiny", 2, (1, 1), 0)
+    assert (found.preset, found.epochs, found.student_epochs, found.seed) == ("tiny", (2, 2), (1, 1), 0)
     assert [family.tokenizer for family in found.families] == list(TOKENIZERS)
     for family in found.families:
         assert 0 < family.collision_rate < 1
