@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from models.compiled import compiled, lower_bound
+from models.compiled import compiled
 from models.transitions import DIRECTIONS, HOPS, Edges
 
 TYPES = ("substitutability", "symmetry", "transitivity", "2nd-symmetry")
@@ -33,7 +33,7 @@ _TYPE_OF = np.array(
 )
 
 _UNLIMITED = int(np.iinfo(np.int32).max)
-_FILTER = 4096  # a few times the first legs of a history; a power of two
+_SPREAD = 0x9E3779B1  # odd, its bits without order: Knuth's multiplicative hash
 
 
 Number = int | np.integer
@@ -89,9 +89,7 @@ def find_legs(first: Edges, second: Edges, candidates: NDArray[np.int64]) -> Leg
         first = Edges(
             first.position[order], first.side[order], first.hop[order], first.neighbour[order], first.times[order]
         )
-    seen = np.zeros(_FILTER, np.bool_)  # most legs meet nothing, and most of these need no search
-    for number in meeting:
-        seen[number & (_FILTER - 1)] = True
+    slots = _hash(meeting)
     # Of legs and then of targets, which meet something, and where.
     legs, begin = np.empty(len(second.hop), np.int64), np.empty(len(second.hop) + len(targets), np.int64)
     direct = np.empty(len(targets), np.int64)
@@ -101,12 +99,12 @@ def find_legs(first: Edges, second: Edges, candidates: NDArray[np.int64]) -> Leg
         if second.position[leg] != position:
             position = second.position[leg]
             history = position // length * width
-        begin[found] = _place(meeting, seen, history, second.neighbour[leg], width)
+        begin[found] = _place(meeting, slots, history, second.neighbour[leg], width)
         if begin[found] >= 0:
             legs[found] = leg
             found += 1
     for target in range(len(targets)):
-        begin[found + directs] = _place(meeting, seen, target // length * width, targets[target], width)
+        begin[found + directs] = _place(meeting, slots, target // length * width, targets[target], width)
         if begin[found + directs] >= 0:
             direct[directs] = target
             directs += 1
@@ -122,12 +120,36 @@ def find_legs(first: Edges, second: Edges, candidates: NDArray[np.int64]) -> Leg
 
 
 @compiled
-def _place(ascending: NDArray[np.int64], seen: NDArray[np.bool_], history: Number, x: Number, width: Number) -> Number:
+def _hash(ascending: NDArray[np.int64]) -> NDArray[np.int32]:
+    """A hash table with open addressing: where each number of `ascending` begins, -1 in free slots."""
+    size = 16
+    while size < 2 * len(ascending):
+        size *= 2
+    slots = np.full(size, -1, np.int32)
+    for at in range(len(ascending)):
+        if at == 0 or ascending[at] != ascending[at - 1]:
+            slot = _slot(ascending[at], size)
+            while slots[slot] >= 0:
+                slot = (slot + 1) & (size - 1)
+            slots[slot] = at
+    return slots
+
+
+@compiled
+def _slot(number: Number, size: int) -> int:
+    """The slot of `size`, a power of two, that a number is looked for in first."""
+    return (number * _SPREAD >> 16) & (size - 1)
+
+
+@compiled
+def _place(ascending: NDArray[np.int64], slots: NDArray[np.int32], history: Number, x: Number, width: Number) -> Number:
     """Where the first legs that meet in x begin, -1 where there are none."""
-    if x >= width or not seen[(history + x) & (_FILTER - 1)]:
+    if x >= width:
         return -1
-    at = lower_bound(ascending, history + x)
-    return at if at < len(ascending) and ascending[at] == history + x else -1
+    slot = _slot(history + x, len(slots))
+    while slots[slot] >= 0 and ascending[slots[slot]] != history + x:
+        slot = (slot + 1) & (len(slots) - 1)
+    return slots[slot]
 
 
 @compiled
