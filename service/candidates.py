@@ -96,7 +96,7 @@ class Popularity:
     def candidates(self, allowed: Allowed, count: int) -> Candidates:
         """The most popular items as the whole answer; scores are counts."""
         items = self.best(allowed, count)
-        return Candidates(SourceList(items, self._counts[items].tolist()), {}, fallback=POPULARITY)
+        return Candidates(SourceList(items, self._counts[items].astype(np.float64).tolist()), {}, fallback=POPULARITY)
 
     def entry(self, item: int) -> tuple[int, float]:
         """The place of an item in the whole catalogue, from 1, and its training interactions."""
