@@ -27,6 +27,8 @@ class SourceList(NamedTuple):
     def of(cls, items: NDArray[np.int64], scores: NDArray[np.floating]) -> "SourceList":
         """The filled slots of a list of one request, [1, K]."""
         real = items[0] > 0
+        if real.all():
+            return cls(items[0].tolist(), scores[0].tolist())
         return cls(items[0][real].tolist(), scores[0][real].tolist())
 
 
