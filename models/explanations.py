@@ -54,7 +54,7 @@ def explain(
 def _evidence(
     first: Edges, second: Edges, items: NDArray[np.int64], longest: int
 ) -> tuple[NDArray[np.int8], NDArray[np.int64]]:
-    """Of each item the smallest hop of each of TYPES [K, 4], and its strongest type, that hop, and its `Route` [K, 7]."""
+    """Of each item the smallest hop of each of TYPES [K, 4], and its strongest type, its hop and `Route` [K, 7]."""
     legs = find_legs(first, second, items.reshape(1, -1))
     hops = smallest_hops(legs, np.full(1, longest), len(items))
     types, smallest = strongest_types(hops)

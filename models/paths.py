@@ -10,7 +10,7 @@ leg is longer than h; its smallest hop is the largest of the three. Its type fol
 Shapes: `b` histories, `K` candidates for each, `E` first legs, `M` second legs.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -142,7 +142,7 @@ def _slot(number: Number, size: int) -> int:
 
 
 @compiled
-def _place(ascending: NDArray[np.int64], slots: NDArray[np.int32], history: Number, x: Number, width: Number) -> Number:
+def _place(ascending: NDArray[np.int64], slots: NDArray[np.int32], history: Number, x: Number, width: Number) -> Any:
     """Where the first legs that meet in x begin, -1 where there are none."""
     if x >= width:
         return -1

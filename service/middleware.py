@@ -5,8 +5,8 @@
 
 import asyncio
 import re
+import secrets
 import time
-import uuid
 from collections.abc import Callable
 
 import structlog
@@ -24,7 +24,7 @@ _ACCEPTABLE_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 def request_id(headers: Headers) -> str:
     """The caller's id when it is fit to be echoed and logged, else a new one."""
     given = headers.get(errors.REQUEST_ID, "")
-    return given if _ACCEPTABLE_ID.fullmatch(given) else uuid.uuid4().hex
+    return given if _ACCEPTABLE_ID.fullmatch(given) else secrets.token_hex(16)
 
 
 class Frame:
@@ -64,8 +64,8 @@ class Frame:
         finally:
             self.metrics.inflight.dec()
             route = getattr(scope.get("route"), "path", "unknown")
-            self.metrics.requests.labels(route, status).inc()
-            self.metrics.duration.labels(route, state.get("variant", "")).observe(time.perf_counter() - started)
+            self.metrics.request(route, status).inc()
+            self.metrics.answer(route, state.get("variant", "")).observe(time.perf_counter() - started)
 
 
 class _TooLarge(Exception):  # noqa: N818 - a signal inside this module

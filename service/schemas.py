@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
@@ -25,7 +25,7 @@ class _Answer(BaseModel):
 
 
 class _Part:
-    """A part of the answer to a recommendation: a dataclass, as an answer has some 40, and models take longer to make."""
+    """A part of the answer to a recommendation: a dataclass, as an answer has 40, and models take longer to make."""
 
     __slots__ = ()
     __pydantic_config__ = ConfigDict(use_attribute_docstrings=True)
@@ -38,6 +38,10 @@ class Filters(_Request):
     """Only these."""
     exclude_item_ids: list[ItemId] = []
     """None of these."""
+
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
+        """It is frozen: requests without filters share one, of which each would get a deep copy."""
+        return self
 
 
 class RecommendRequest(_Request):
