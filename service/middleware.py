@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 
 import structlog
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service import errors
@@ -48,9 +48,10 @@ class Frame:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                headers = MutableHeaders(scope=message)
-                headers[errors.REQUEST_ID] = state["request_id"]
-                headers["server-timing"] = stages.server_timing()
+                message["headers"] += [
+                    (errors.REQUEST_ID.encode(), state["request_id"].encode()),
+                    (b"server-timing", stages.server_timing().encode()),
+                ]
             await send(message)
 
         self.metrics.inflight.inc()

@@ -272,3 +272,15 @@ def test_health_is_truthful(client: httpx2.Client) -> None:
         "redis": "ok",
         "transition_index": "loaded",
     }
+
+
+@pytest.mark.parametrize("body", [{"history": HISTORY, "k": 3}, {}, {"history": ["nope"]}, {"k": 0}])
+def test_the_framework_answers_the_same_as_the_way_around_it(client: httpx2.Client, body: dict[str, Any]) -> None:
+    def answer(content_type: str) -> tuple[int, str, dict[str, Any]]:
+        headers = {"content-type": content_type, "x-request-id": "same"}
+        response = client.post("/v1/recommend", json=body, headers=headers)
+        found = {name: value for name, value in response.json().items() if name != "timings"}
+        return response.status_code, response.headers["content-type"], found
+
+    direct, also_direct = answer("application/json"), answer("Application/JSON; charset=utf-8")
+    assert direct == also_direct == answer("application/vnd.tandem+json")
