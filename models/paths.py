@@ -90,10 +90,16 @@ def find_legs(first: Edges, second: Edges, candidates: NDArray[np.int64]) -> Leg
             first.position[order], first.side[order], first.hop[order], first.neighbour[order], first.times[order]
         )
     slots = _hash(meeting)
-    # Of legs and then of targets, which meet something, and where.
-    legs, begin = np.empty(len(second.hop), np.int64), np.empty(len(second.hop) + len(targets), np.int64)
-    direct = np.empty(len(targets), np.int64)
-    found = directs = 0
+    size = len(second.hop) + len(targets)
+    begin = np.empty(size, np.int64)
+    met = Edges(
+        np.empty(size, np.int64),
+        np.empty(size, np.int32),
+        np.empty(size, np.int32),
+        np.empty(size, np.int32),
+        np.empty(size, np.int32),
+    )
+    found = 0
     position, history = np.int64(-1), np.int64(0)  # a division for each leg would take longer than all else
     for leg in range(len(second.hop)):
         if second.position[leg] != position:
@@ -101,22 +107,19 @@ def find_legs(first: Edges, second: Edges, candidates: NDArray[np.int64]) -> Leg
             history = position // length * width
         begin[found] = _place(meeting, slots, history, second.neighbour[leg], width)
         if begin[found] >= 0:
-            legs[found] = leg
+            met.position[found], met.side[found], met.hop[found] = position, second.side[leg], second.hop[leg]
+            met.neighbour[found], met.times[found] = second.neighbour[leg], second.times[leg]
             found += 1
     for target in range(len(targets)):
-        begin[found + directs] = _place(meeting, slots, target // length * width, targets[target], width)
-        if begin[found + directs] >= 0:
-            direct[directs] = target
-            directs += 1
-    legs, direct = legs[:found], direct[:directs]
-    with_direct = Edges(
-        np.append(second.position[legs], direct),
-        np.append(second.side[legs], np.full(directs, DIRECT, np.int32)),
-        np.append(second.hop[legs], np.zeros(directs, np.int32)),
-        np.append(second.neighbour[legs], targets[direct].astype(np.int32)),
-        np.append(second.times[legs], np.full(directs, _UNLIMITED, np.int32)),
+        begin[found] = _place(meeting, slots, target // length * width, targets[target], width)
+        if begin[found] >= 0:
+            met.position[found], met.side[found], met.hop[found] = target, DIRECT, 0
+            met.neighbour[found], met.times[found] = targets[target], _UNLIMITED
+            found += 1
+    meeting_edges = Edges(
+        met.position[:found], met.side[:found], met.hop[:found], met.neighbour[:found], met.times[:found]
     )
-    return Legs(first, meeting, with_direct, begin[: found + directs])
+    return Legs(first, meeting, meeting_edges, begin[:found])
 
 
 @compiled
@@ -160,13 +163,17 @@ def smallest_hops(legs: Legs, longest: NDArray[np.int64], length: int) -> NDArra
     """
     first, second = legs.first, legs.second
     hops = np.zeros((len(longest) * length, len(TYPES)), np.int8)
+    candidate, limit = np.int64(-1), np.int64(0)
     for leg in range(len(legs.begin)):
-        at, candidate = legs.begin[leg], second.position[leg]
+        if second.position[leg] != candidate:
+            candidate = second.position[leg]
+            limit = longest[candidate // length]
+        at = legs.begin[leg]
         meeting = legs.first_meeting[at]
         while at < len(legs.first_meeting) and legs.first_meeting[at] == meeting:
             hop = max(first.hop[at], first.position[at] % HOPS + 1, second.hop[leg])
             kind = _TYPE_OF[first.side[at], second.side[leg]]
-            if hop <= longest[candidate // length] and (hops[candidate, kind] == 0 or hop < hops[candidate, kind]):
+            if hop <= limit and (hops[candidate, kind] == 0 or hop < hops[candidate, kind]):
                 hops[candidate, kind] = hop
             at += 1
     return hops
