@@ -8,18 +8,18 @@ Substitutability at hop 1 is memorization.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.histories import History
-from models.paths import TYPES, find_legs, smallest_hops
+from models.paths import TYPES, find_legs, smallest_hops, strongest_types
 from models.transitions import HOPS, Transitions
 
 GROUPS = ("memorization", "generalization", "uncategorized")
 
-_NONE = HOPS + 1  # longer than any hop
 _BLOCK = 32  # histories at a time: their paths fit the processor's cache
 
 
@@ -49,11 +49,10 @@ class Categories:
 
     def strongest(self) -> Strongest:
         """The strongest type of each target."""
-        hops = np.where(self.hops == 0, _NONE, self.hops)
+        hops = self.hops.copy()
         hops[self.memorization, 0] = 1
-        best = hops.argmin(axis=-1)
-        hop = hops.min(axis=-1)
-        return Strongest(best, np.where(hop == _NONE, 0, hop).astype(np.int8))
+        types, smallest = strongest_types(hops.reshape(-1, len(TYPES)))
+        return Strongest(types.reshape(hops.shape[:-1]), smallest.reshape(hops.shape[:-1]))
 
     def group(self) -> NDArray[np.str_]:
         """[...]: the one of GROUPS that each target belongs to."""
@@ -61,11 +60,8 @@ class Categories:
 
     def labels(self) -> list[tuple[str, ...]]:
         """The labels of each target, in row-major order: the types with their hop (`symmetry_1`), then the group."""
-        types = (
-            tuple(f"{name}_{hop}" for name, hop in zip(TYPES, hops, strict=True) if hop)
-            for hops in self.hops.reshape(-1, len(TYPES)).tolist()
-        )
-        return [(*found, GROUPS[group]) for found, group in zip(types, self._group().ravel().tolist(), strict=True)]
+        rows = zip(self.memorization.ravel().tolist(), self.hops.reshape(-1, len(TYPES)).tolist(), strict=True)
+        return [_labels(memorized, tuple(hops)) for memorized, hops in rows]
 
     def _group(self) -> NDArray[np.int64]:
         """[...]: the place in GROUPS of each target's."""
@@ -82,6 +78,18 @@ class Categories:
             for hop in range(2 if column == 0 else 1, HOPS + 1)
         }
         return {**by_group, **by_type, "n": group.size}
+
+
+def category_of(kind: int, hop: int) -> str:
+    """The name of a type, by its place in TYPES, that holds at a hop: memorization, or one of TYPES."""
+    return GROUPS[0] if kind == 0 and hop == 1 else TYPES[kind]
+
+
+@cache
+def _labels(memorized: bool, hops: tuple[int, ...]) -> tuple[str, ...]:
+    """The labels of a target by the smallest hop of each type; there are few hundred possible ones."""
+    types = (f"{name}_{hop}" for name, hop in zip(TYPES, hops, strict=True) if hop)
+    return (*types, GROUPS[0 if memorized else 2 - any(hops)])
 
 
 def categorize(transitions: Transitions, histories: Sequence[History], targets: NDArray[np.integer]) -> Categories:

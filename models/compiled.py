@@ -23,12 +23,7 @@ def compiled(function: Function) -> Function:
 @compiled
 def lower_bound(ascending: Any, value: Any) -> int:
     """The first place in `ascending` [n] whose entry is at least `value`; n where there is none."""
-    return lower_bound_between(ascending, value, 0, len(ascending))
-
-
-@compiled
-def lower_bound_between(ascending: Any, value: Any, low: int, high: int) -> int:
-    """As `lower_bound`, when the place is known to lie in low..high."""
+    low, high = 0, len(ascending)
     while low < high:
         middle = (low + high) // 2
         if ascending[middle] < value:

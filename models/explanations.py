@@ -10,11 +10,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from models.categories import Categories
+from models.categories import Categories, category_of
+from models.compiled import compiled
 from models.context import Context
 from models.histories import History
-from models.paths import DIRECT, TYPES, find_legs, smallest_hops, strongest_routes
-from models.transitions import DIRECTIONS, HOPS, Direction, Transitions
+from models.paths import DIRECT, find_legs, smallest_hops, strongest_routes, strongest_types
+from models.transitions import DIRECTIONS, HOPS, Direction, Edges, Transitions
 
 
 class Explanation(NamedTuple):
@@ -44,19 +45,29 @@ def explain(
     context: Context, transitions: Transitions, items: NDArray[np.int64]
 ) -> tuple[Categories, list[Explanation | None]]:
     """Categorize `items` [K] after one history, as [1, K], and explain each; None where an item is uncategorized."""
-    legs = find_legs(context.edges, transitions.gather(items), items[np.newaxis])
-    longest = np.array([min(len(context.history), HOPS)])
-    found = Categories.of(smallest_hops(legs, longest, len(items))[np.newaxis])
-    types, hops = (values[0] for values in found.strongest())
-    routes = strongest_routes(legs, types, hops)
-    columns = (found.memorization[0], types, hops, *routes)
-    rows = zip(*(column.tolist() for column in columns), strict=True)
-    return found, [_explanation(context.history, *row) for row in rows]
+    longest = min(len(context.history), HOPS)
+    hops, found = _evidence(context.edges, transitions.gather(items), items, longest)
+    return Categories.of(hops[np.newaxis]), [_explanation(context.history, *row) for row in found.tolist()]
+
+
+@compiled
+def _evidence(
+    first: Edges, second: Edges, items: NDArray[np.int64], longest: int
+) -> tuple[NDArray[np.int8], NDArray[np.int64]]:
+    """Of each item the smallest hop of each of TYPES [K, 4], and its strongest type, its hop and `Route` [K, 7]."""
+    legs = find_legs(first, second, items.reshape(1, -1))
+    hops = smallest_hops(legs, np.full(1, longest), len(items))
+    types, smallest = strongest_types(hops)
+    route = strongest_routes(legs, types, smallest)
+    found = np.empty((len(items), 7), np.int64)
+    for field, values in enumerate((route.support, route.place, route.middle, route.first, route.second)):
+        found[:, 2 + field] = values
+    found[:, 0], found[:, 1] = types, smallest
+    return hops, found
 
 
 def _explanation(
     history: History,
-    memorized: bool,
     kind: int,
     hop: int,
     support: int,
@@ -69,7 +80,7 @@ def _explanation(
         return None
     direct = second == DIRECT
     return Explanation(
-        category="memorization" if memorized else TYPES[kind],
+        category=category_of(kind, hop),
         hop=hop,
         support=support,
         via=int(history[-1 - place]),

@@ -71,9 +71,10 @@ def fill(
     columns[begin + 3] = math.log1p(length)
     begin += _OWN
     after_last, leaving = np.zeros(slots), 0.0
+    order = np.argsort(prefixes[-1][0].prefix_of[candidates])
     for transitions, total in prefixes:
         after_last, after_recent = np.zeros(slots), np.zeros(slots)
-        follow(transitions, recent, candidates, after_last, after_recent)
+        follow(transitions, recent, candidates, order, after_last, after_recent)
         leaving = float(transitions.outgoing[transitions.prefix_of[recent[0]]])
         own = total[transitions.prefix_of[candidates]]
         prefix_columns(columns[begin : begin + _PREFIX], after_last, after_recent, leaving, own)
@@ -117,13 +118,13 @@ def link_columns(columns: Floats, counts: Floats, outgoing: float) -> None:
                 later += counts[0, 0, place, slot]
                 recent += counts[0, place, place, slot]
         after_last = counts[0, 0, 0, slot]
-        columns[0, slot] = math.log1p(after_last)
+        columns[0, slot] = _log1p(after_last)
         columns[1, slot] = after_last / max(outgoing, 1.0)
-        columns[2, slot] = math.log1p(later)
-        columns[3, slot] = math.log1p(recent)
-        columns[4, slot] = math.log1p(linked)
-        columns[5, slot] = math.log1p(before)
-        columns[6, slot] = math.log1p(counts[1, 0, 0, slot])
+        columns[2, slot] = _log1p(later)
+        columns[3, slot] = _log1p(recent)
+        columns[4, slot] = _log1p(linked)
+        columns[5, slot] = _log1p(before)
+        columns[6, slot] = _log1p(counts[1, 0, 0, slot])
 
 
 @compiled
@@ -131,12 +132,20 @@ def prefix_columns(
     columns: Floats, after_last: Floats, after_recent: Floats, outgoing: float, popularity: Floats
 ) -> None:
     """PREFIX_FEATURES of one length, from counts [M]; strength is psi."""
+    penalty = 0.5 * math.log1p(outgoing)
     for slot in range(len(after_last)):
-        columns[0, slot] = math.log1p(after_last[slot])
-        columns[1, slot] = math.log1p(after_recent[slot])
+        after = _log1p(after_last[slot])
+        columns[0, slot] = after
+        columns[1, slot] = _log1p(after_recent[slot])
         columns[2, slot] = after_last[slot] / max(outgoing, 1.0)
-        columns[3, slot] = math.log1p(after_last[slot]) - 0.5 * math.log1p(outgoing)
+        columns[3, slot] = after - penalty
         columns[4, slot] = math.log1p(popularity[slot])
+
+
+@compiled
+def _log1p(count: float) -> float:
+    """log(1 + count), where most counts are 0."""
+    return math.log1p(count) if count else 0.0
 
 
 @compiled

@@ -7,6 +7,7 @@ last items. The learned parts are tiny; they lie in the bundle, fitted on valida
 Shapes: `B` requests, `M` candidates.
 """
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.archives import read_arrays
+from models.compiled import compiled
 from models.context import Context
 from models.ensemble import Aligned, EnsembleParameters, Fused, Method, align, weight
 from models.errors import BundleError
@@ -127,7 +129,22 @@ class Fusion:
 
 def candidate_probabilities(logits: Floats, aligned: Aligned) -> Floats:
     """Softmax [B, M] over the candidates of each request; -inf for an empty slot, so that it stands last."""
-    real = aligned.items > 0
-    highest = np.max(logits, axis=1, keepdims=True, where=real, initial=-np.inf)
-    weights = np.where(real, np.exp(np.where(real, logits, 0.0) - np.where(np.isfinite(highest), highest, 0.0)), 0.0)
-    return np.where(real, weights / np.maximum(weights.sum(axis=1, keepdims=True), np.finfo(np.float64).tiny), -np.inf)
+    probabilities = np.full(logits.shape, -np.inf)
+    _softmax(logits, aligned.items, probabilities)
+    return probabilities
+
+
+@compiled
+def _softmax(logits: Floats, items: NDArray[np.int64], probabilities: Floats) -> None:
+    for row in range(len(logits)):
+        highest, total = -np.inf, 0.0
+        for slot in range(logits.shape[1]):
+            if items[row, slot] > 0:
+                highest = max(highest, logits[row, slot])
+        for slot in range(logits.shape[1]):
+            if items[row, slot] > 0:
+                probabilities[row, slot] = math.exp(logits[row, slot] - highest)
+                total += probabilities[row, slot]
+        for slot in range(logits.shape[1]):
+            if items[row, slot] > 0:
+                probabilities[row, slot] /= total

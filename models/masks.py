@@ -14,6 +14,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from models.compiled import compiled, lower_bound
 from models.trie import Mask, Trie
 
 
@@ -64,15 +65,32 @@ class Open:
     def nodes(self) -> Sequence[Mask]:
         """D masks [nodes of level 1..D]; equal to `Trie.node_masks` of the items."""
         trie, masks = self.filter.trie, [mask.copy() for mask in self.filter.nodes]
-        closing = trie.leaf_of[self.hidden]
+        closing = np.sort(trie.leaf_of[self.hidden])
         for level in range(trie.levels - 1, -1, -1):
-            masks[level][closing] = False
-            # The children of a node lie side by side.
-            # A key of another type than the table's would have the whole table converted first.
-            parents = np.searchsorted(trie.start[level], closing.astype(np.int32), side="right") - 1
-            nodes, lost = np.unique(parents, return_counts=True)
-            closing = nodes[self.filter.children[level][nodes] == lost]
+            closing = _close(masks[level], closing, trie.start[level], self.filter.children[level])
         return masks
+
+
+@compiled
+def _close(
+    mask: Mask, nodes: NDArray[np.int64], start: NDArray[np.int32], children: NDArray[np.int32]
+) -> NDArray[np.int64]:
+    """Close `nodes` (ascending, distinct) of one level in its `mask`; the parents that lose their last open child.
+
+    `start` and `children` of the parents are those of `Trie` and `Filter`: a parent's children lie side by side.
+    """
+    mask[nodes] = False
+    closed = np.empty(len(nodes), np.int64)
+    count = at = 0
+    while at < len(nodes):
+        parent = lower_bound(start, nodes[at] + 1) - 1  # the last that starts at or before the node
+        first = at
+        while at < len(nodes) and nodes[at] < start[parent + 1]:
+            at += 1
+        if at - first == children[parent]:
+            closed[count] = parent
+            count += 1
+    return closed[:count]
 
 
 class Filters:
@@ -107,4 +125,7 @@ class Filters:
 def _distinct(indexes: Sequence[int]) -> NDArray[np.int64]:
     """The item indexes in order, each once; for long lists much faster than `np.unique`, which hashes them."""
     ordered = np.sort(np.asarray(indexes, dtype=np.int64))
-    return ordered[np.diff(ordered, prepend=0) > 0]
+    new = np.empty(len(ordered), dtype=np.bool_)
+    new[:1] = ordered[:1] > 0
+    np.not_equal(ordered[1:], ordered[:-1], out=new[1:])
+    return ordered[new]

@@ -10,12 +10,12 @@ leg is longer than h; its smallest hop is the largest of the three. Its type fol
 Shapes: `b` histories, `K` candidates for each, `E` first legs, `M` second legs.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.compiled import compiled, lower_bound
+from models.compiled import compiled
 from models.transitions import DIRECTIONS, HOPS, Edges
 
 TYPES = ("substitutability", "symmetry", "transitivity", "2nd-symmetry")
@@ -33,7 +33,7 @@ _TYPE_OF = np.array(
 )
 
 _UNLIMITED = int(np.iinfo(np.int32).max)
-_FILTER = 4096  # a few times the first legs of a history
+_SPREAD = 0x9E3779B1  # odd, its bits without order: Knuth's multiplicative hash
 
 
 Number = int | np.integer
@@ -83,46 +83,76 @@ def find_legs(first: Edges, second: Edges, candidates: NDArray[np.int64]) -> Leg
     for x in first.neighbour:
         width = max(width, x + 1)
     meeting = first.position // HOPS * width + first.neighbour
-    if (np.diff(meeting) < 0).any():
+    if (meeting[1:] < meeting[:-1]).any():
         order = np.argsort(meeting, kind="mergesort")
         meeting = meeting[order]
         first = Edges(
             first.position[order], first.side[order], first.hop[order], first.neighbour[order], first.times[order]
         )
-    legs, begin = np.empty(len(second.hop), np.int64), np.empty(len(second.hop) + len(targets), np.int64)
-    direct = np.empty(len(targets), np.int64)
-    seen = np.zeros(_FILTER, np.bool_)  # most legs meet nothing, and most of these need no search
-    for number in meeting:
-        seen[number % _FILTER] = True
-    found = directs = 0
+    slots = _hash(meeting)
+    size = len(second.hop) + len(targets)
+    begin = np.empty(size, np.int64)
+    met = Edges(
+        np.empty(size, np.int64),
+        np.empty(size, np.int32),
+        np.empty(size, np.int32),
+        np.empty(size, np.int32),
+        np.empty(size, np.int32),
+    )
+    found = 0
+    position, history = np.int64(-1), np.int64(0)  # a division for each leg would take longer than all else
     for leg in range(len(second.hop)):
-        begin[found] = _place(meeting, seen, second.position[leg] // length * width, second.neighbour[leg], width)
+        if second.position[leg] != position:
+            position = second.position[leg]
+            history = position // length * width
+        begin[found] = _place(meeting, slots, history, second.neighbour[leg], width)
         if begin[found] >= 0:
-            legs[found] = leg
+            met.position[found], met.side[found], met.hop[found] = position, second.side[leg], second.hop[leg]
+            met.neighbour[found], met.times[found] = second.neighbour[leg], second.times[leg]
             found += 1
     for target in range(len(targets)):
-        begin[found + directs] = _place(meeting, seen, target // length * width, targets[target], width)
-        if begin[found + directs] >= 0:
-            direct[directs] = target
-            directs += 1
-    legs, direct = legs[:found], direct[:directs]
-    with_direct = Edges(
-        np.append(second.position[legs], direct),
-        np.append(second.side[legs], np.full(directs, DIRECT, np.int32)),
-        np.append(second.hop[legs], np.zeros(directs, np.int32)),
-        np.append(second.neighbour[legs], targets[direct].astype(np.int32)),
-        np.append(second.times[legs], np.full(directs, _UNLIMITED, np.int32)),
+        begin[found] = _place(meeting, slots, target // length * width, targets[target], width)
+        if begin[found] >= 0:
+            met.position[found], met.side[found], met.hop[found] = target, DIRECT, 0
+            met.neighbour[found], met.times[found] = targets[target], _UNLIMITED
+            found += 1
+    meeting_edges = Edges(
+        met.position[:found], met.side[:found], met.hop[:found], met.neighbour[:found], met.times[:found]
     )
-    return Legs(first, meeting, with_direct, begin[: found + directs])
+    return Legs(first, meeting, meeting_edges, begin[:found])
 
 
 @compiled
-def _place(ascending: NDArray[np.int64], seen: NDArray[np.bool_], history: Number, x: Number, width: Number) -> Number:
+def _hash(ascending: NDArray[np.int64]) -> NDArray[np.int32]:
+    """A hash table with open addressing: where each number of `ascending` begins, -1 in free slots."""
+    size = 16
+    while size < 2 * len(ascending):
+        size *= 2
+    slots = np.full(size, -1, np.int32)
+    for at in range(len(ascending)):
+        if at == 0 or ascending[at] != ascending[at - 1]:
+            slot = _slot(ascending[at], size)
+            while slots[slot] >= 0:
+                slot = (slot + 1) & (size - 1)
+            slots[slot] = at
+    return slots
+
+
+@compiled
+def _slot(number: Number, size: int) -> int:
+    """The slot of `size`, a power of two, that a number is looked for in first."""
+    return (number * _SPREAD >> 16) & (size - 1)
+
+
+@compiled
+def _place(ascending: NDArray[np.int64], slots: NDArray[np.int32], history: Number, x: Number, width: Number) -> Any:
     """Where the first legs that meet in x begin, -1 where there are none."""
-    if x >= width or not seen[(history + x) % _FILTER]:
+    if x >= width:
         return -1
-    at = lower_bound(ascending, history + x)
-    return at if at < len(ascending) and ascending[at] == history + x else -1
+    slot = _slot(history + x, len(slots))
+    while slots[slot] >= 0 and ascending[slots[slot]] != history + x:
+        slot = (slot + 1) & (len(slots) - 1)
+    return slots[slot]
 
 
 @compiled
@@ -133,16 +163,34 @@ def smallest_hops(legs: Legs, longest: NDArray[np.int64], length: int) -> NDArra
     """
     first, second = legs.first, legs.second
     hops = np.zeros((len(longest) * length, len(TYPES)), np.int8)
+    candidate, limit = np.int64(-1), np.int64(0)
     for leg in range(len(legs.begin)):
-        at, candidate = legs.begin[leg], second.position[leg]
+        if second.position[leg] != candidate:
+            candidate = second.position[leg]
+            limit = longest[candidate // length]
+        at = legs.begin[leg]
         meeting = legs.first_meeting[at]
         while at < len(legs.first_meeting) and legs.first_meeting[at] == meeting:
             hop = max(first.hop[at], first.position[at] % HOPS + 1, second.hop[leg])
             kind = _TYPE_OF[first.side[at], second.side[leg]]
-            if hop <= longest[candidate // length] and (hops[candidate, kind] == 0 or hop < hops[candidate, kind]):
+            if hop <= limit and (hops[candidate, kind] == 0 or hop < hops[candidate, kind]):
                 hops[candidate, kind] = hop
             at += 1
     return hops
+
+
+@compiled
+def strongest_types(hops: NDArray[np.int8]) -> tuple[NDArray[np.int64], NDArray[np.int8]]:
+    """Of smallest hops [n, 4] by type, the type with the smallest, the first of equals, and that hop: [n] each.
+
+    Both are 0 where no type holds.
+    """
+    types, smallest = np.zeros(len(hops), np.int64), np.zeros(len(hops), np.int8)
+    for row in range(len(hops)):
+        for kind in range(len(TYPES)):
+            if hops[row, kind] and (smallest[row] == 0 or hops[row, kind] < smallest[row]):
+                types[row], smallest[row] = kind, hops[row, kind]
+    return types, smallest
 
 
 @compiled
@@ -151,7 +199,8 @@ def strongest_routes(legs: Legs, types: NDArray[np.int64], hops: NDArray[np.int8
     none where the hop is 0."""
     second = legs.second
     found = np.zeros((_ROUTE_FIELDS, len(hops)), np.int64)
-    order = np.argsort((second.position * len(legs.first_meeting) + legs.begin) * (DIRECT + 1) + second.side)
+    order = _useful(legs, types, hops)
+    path, counts = np.empty(_ROUTE_FIELDS, np.int64), np.empty((DIRECT, HOPS), np.int64)
     end = 0
     while end < len(order):
         # A second leg that training has at several distances is there once for each, side by side.
@@ -163,33 +212,45 @@ def strongest_routes(legs: Legs, types: NDArray[np.int64], hops: NDArray[np.int8
             and legs.begin[order[end]] == legs.begin[leg]
             and second.side[order[end]] == side_of_second
         ):
-            if second.hop[order[end]] <= hops[candidate]:
-                times += second.times[order[end]]
+            times += second.times[order[end]]
             end += 1
-        kind = types[candidate]
-        if times == 0 or (_TYPE_OF[0, side_of_second] != kind and _TYPE_OF[1, side_of_second] != kind):
-            continue
-        counts = _first_legs(legs, legs.begin[leg], hops[candidate])
+        _count_first_legs(legs, legs.begin[leg], hops[candidate], counts)
         for side in range(DIRECT):
-            if _TYPE_OF[side, side_of_second] == kind:
+            if _TYPE_OF[side, side_of_second] == types[candidate]:
                 for place in range(hops[candidate]):
-                    support = min(counts[side, place], times)
-                    if support and support >= found[0, candidate]:
-                        path = np.array([support, place, second.neighbour[leg], side, side_of_second], np.int64)
+                    path[0] = min(counts[side, place], times)
+                    if path[0] and path[0] >= found[0, candidate]:
+                        path[1], path[2], path[3], path[4] = place, second.neighbour[leg], side, side_of_second
                         _keep_stronger(found[:, candidate], path)
     return Route(found[0], found[1], found[2], found[3], found[4])
 
 
 @compiled
-def _first_legs(legs: Legs, begin: int, hop: int) -> NDArray[np.int64]:
+def _useful(legs: Legs, types: NDArray[np.int64], hops: NDArray[np.int8]) -> NDArray[np.int64]:
+    """The second legs within the hop of their candidate that can be part of a path of its type; by candidate, then by
+    meeting, then by side."""
+    second = legs.second
+    useful, keys = np.empty(len(legs.begin), np.int64), np.empty(len(legs.begin), np.int64)
+    count = 0
+    for leg in range(len(legs.begin)):
+        candidate, side = second.position[leg], second.side[leg]
+        kind = types[candidate]
+        if second.hop[leg] <= hops[candidate] and (_TYPE_OF[0, side] == kind or _TYPE_OF[1, side] == kind):
+            useful[count] = leg
+            keys[count] = (candidate * len(legs.first_meeting) + legs.begin[leg]) * (DIRECT + 1) + side
+            count += 1
+    return useful[np.argsort(keys[:count])]
+
+
+@compiled
+def _count_first_legs(legs: Legs, begin: int, hop: int, counts: NDArray[np.int64]) -> None:
     """How often training has the first legs of a meeting within `hop`: by side and place of the history item."""
-    counts = np.zeros((DIRECT, HOPS), np.int64)
+    counts[:] = 0
     at = begin
     while at < len(legs.first_meeting) and legs.first_meeting[at] == legs.first_meeting[begin]:
         if legs.first.hop[at] <= hop:
             counts[legs.first.side[at], legs.first.position[at] % HOPS] += legs.first.times[at]
         at += 1
-    return counts
 
 
 @compiled

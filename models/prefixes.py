@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from models.compiled import compiled, lower_bound, lower_bound_between
+from models.compiled import compiled, lower_bound
 from models.errors import BundleError
 from models.transitions import HOPS, TransitionIndex
 
@@ -122,6 +122,7 @@ def follow(
     transitions: PrefixTransitions,
     recent: NDArray[np.int64],
     candidates: NDArray[np.int64],
+    order: NDArray[np.int64],
     after_last: NDArray[np.floating],
     after_recent: NDArray[np.floating],
 ) -> None:
@@ -129,16 +130,21 @@ def follow(
 
     Added to `after_last` [M] are the transitions of distance 1 from the last item's prefix, and to `after_recent` [M]
     those of all distances from all of them, where distances beyond 1 count half: they say less of what comes next.
+    `order` [M] sorts the candidates by prefix, as prefixes of any greater length do: numbers of prefixes ascend with
+    their codes.
     """
-    keys, counts = transitions.keys, transitions.counts
+    keys, counts, prefixes = transitions.keys, transitions.counts, len(transitions.outgoing)
     for place in range(len(recent)):
-        prefixes = len(transitions.outgoing)
         source = np.int64(transitions.prefix_of[recent[place]]) * prefixes
-        low, high = lower_bound(keys, source * HOPS), lower_bound(keys, (source + prefixes) * HOPS)
-        for slot in range(len(candidates)):
+        begin, end = lower_bound(keys, source * HOPS), lower_bound(keys, (source + prefixes) * HOPS)
+        for slot in order:
+            if begin == end:
+                break
             first = (source + transitions.prefix_of[candidates[slot]]) * HOPS
-            at = lower_bound_between(keys, first, low, high)
-            while keys[at] < first + HOPS:
+            while begin < end and keys[begin] < first:
+                begin += 1
+            at = begin  # stays for the next candidate, which may share the prefix
+            while at < end and keys[at] < first + HOPS:
                 adjacent = keys[at] == first
                 after_recent[slot] += counts[at] if adjacent else _FAR * counts[at]
                 if adjacent and place == 0:

@@ -5,8 +5,10 @@ from contextlib import asynccontextmanager
 from importlib import metadata
 
 from fastapi import FastAPI
+from fastapi.routing import APIRoute
 
 from service import api, errors
+from service.direct import Direct
 from service.middleware import Frame, Intake
 from service.runtime import Runtime
 from service.settings import Settings
@@ -33,6 +35,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.runtime = runtime
     app.include_router(api.router)
     errors.install(app)
+    (hot,) = (route for route in api.router.routes if isinstance(route, APIRoute) and route.endpoint is api.recommend)
+    app.add_middleware(Direct, route=hot, runtime=runtime)
     dropped = runtime.metrics.rejected.labels("client_gone")
     app.add_middleware(Intake, max_body_bytes=runtime.settings.max_body_bytes, on_client_gone=dropped.inc)
     app.add_middleware(Frame, metrics=runtime.metrics)  # added last: the outermost

@@ -27,6 +27,8 @@ class SourceList(NamedTuple):
     def of(cls, items: NDArray[np.int64], scores: NDArray[np.floating]) -> "SourceList":
         """The filled slots of a list of one request, [1, K]."""
         real = items[0] > 0
+        if real.all():
+            return cls(items[0].tolist(), scores[0].tolist())
         return cls(items[0][real].tolist(), scores[0][real].tolist())
 
 
@@ -96,7 +98,7 @@ class Popularity:
     def candidates(self, allowed: Allowed, count: int) -> Candidates:
         """The most popular items as the whole answer; scores are counts."""
         items = self.best(allowed, count)
-        return Candidates(SourceList(items, self._counts[items].tolist()), {}, fallback=POPULARITY)
+        return Candidates(SourceList(items, self._counts[items].astype(np.float64).tolist()), {}, fallback=POPULARITY)
 
     def entry(self, item: int) -> tuple[int, float]:
         """The place of an item in the whole catalogue, from 1, and its training interactions."""

@@ -6,6 +6,7 @@ Histograms, never summaries: they can be added up over replicas. Labels are few 
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 
 from prometheus_client import (
     CollectorRegistry,
@@ -42,7 +43,10 @@ class Metrics:
         self.requests = self._counter("requests", "Answers.", "route", "status")
         self.duration = self._latency("request_duration_seconds", "Time to answer.", "route", "variant")
         self.stages = self._latency("stage_duration_seconds", "Time in a stage of a request.", "stage", "variant")
-        self._stages: dict[tuple[str, str], Histogram] = {}
+        # Looking labels up each time would cost as much as all else about a metric.
+        self.request = cache(self.requests.labels)
+        self.answer = cache(self.duration.labels)
+        self.stage = cache(self.stages.labels)
         self.inflight = self._gauge("inflight_requests", "Requests being answered.")
         self.queue_depth = self._gauge("queue_depth", "Jobs that wait for a free thread.", "graph")
         self.batch_size = Histogram(
@@ -75,13 +79,6 @@ class Metrics:
 
     def _latency(self, name: str, text: str, *labels: str) -> Histogram:
         return Histogram(f"tandem_{name}", text, labels, buckets=LATENCY_BUCKETS, registry=self.registry)
-
-    def stage(self, stage: str, variant: str) -> Histogram:
-        """The histogram of one stage; looking its labels up each time would cost as much as all else about it."""
-        found = self._stages.get((stage, variant))
-        if found is None:
-            found = self._stages[stage, variant] = self.stages.labels(stage, variant)
-        return found
 
     def render(self) -> bytes:
         """The text that Prometheus scrapes."""

@@ -5,12 +5,12 @@
 
 import asyncio
 import re
+import secrets
 import time
-import uuid
 from collections.abc import Callable
 
 import structlog
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service import errors
@@ -24,7 +24,7 @@ _ACCEPTABLE_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 def request_id(headers: Headers) -> str:
     """The caller's id when it is fit to be echoed and logged, else a new one."""
     given = headers.get(errors.REQUEST_ID, "")
-    return given if _ACCEPTABLE_ID.fullmatch(given) else uuid.uuid4().hex
+    return given if _ACCEPTABLE_ID.fullmatch(given) else secrets.token_hex(16)
 
 
 class Frame:
@@ -48,9 +48,10 @@ class Frame:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                headers = MutableHeaders(scope=message)
-                headers[errors.REQUEST_ID] = state["request_id"]
-                headers["server-timing"] = stages.server_timing()
+                message["headers"] += [
+                    (errors.REQUEST_ID.encode(), state["request_id"].encode()),
+                    (b"server-timing", stages.server_timing().encode()),
+                ]
             await send(message)
 
         self.metrics.inflight.inc()
@@ -64,8 +65,8 @@ class Frame:
         finally:
             self.metrics.inflight.dec()
             route = getattr(scope.get("route"), "path", "unknown")
-            self.metrics.requests.labels(route, status).inc()
-            self.metrics.duration.labels(route, state.get("variant", "")).observe(time.perf_counter() - started)
+            self.metrics.request(route, status).inc()
+            self.metrics.answer(route, state.get("variant", "")).observe(time.perf_counter() - started)
 
 
 class _TooLarge(Exception):  # noqa: N818 - a signal inside this module

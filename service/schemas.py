@@ -1,7 +1,8 @@
 """What goes over the wire: strict requests that forbid unknown fields, and answers that are always objects."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
@@ -23,6 +24,13 @@ class _Answer(BaseModel):
     model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
 
 
+class _Part:
+    """A part of the answer to a recommendation: a dataclass, as an answer has 40, and models take longer to make."""
+
+    __slots__ = ()
+    __pydantic_config__ = ConfigDict(use_attribute_docstrings=True)
+
+
 class Filters(_Request):
     """Which items may be answered with. Ids outside the catalogue match nothing."""
 
@@ -30,6 +38,10 @@ class Filters(_Request):
     """Only these."""
     exclude_item_ids: list[ItemId] = []
     """None of these."""
+
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
+        """It is frozen: requests without filters share one, of which each would get a deep copy."""
+        return self
 
 
 class RecommendRequest(_Request):
@@ -77,7 +89,8 @@ class EventsRequest(_Request):
     events: Annotated[list[Event], Field(min_length=1)]
 
 
-class ModelInfo(_Answer):
+@dataclass(slots=True)
+class ModelInfo(_Part):
     """What answered."""
 
     bundle: str
@@ -87,7 +100,8 @@ class ModelInfo(_Answer):
     """The graphs whose lists went into the answer; empty for a fallback."""
 
 
-class ExperimentInfo(_Answer):
+@dataclass(slots=True)
+class ExperimentInfo(_Part):
     """Why this variant answered."""
 
     name: str
@@ -96,7 +110,8 @@ class ExperimentInfo(_Answer):
     """The request named the variant; leave it out of the experiment's analysis."""
 
 
-class SourceEntry(_Answer):
+@dataclass(slots=True)
+class SourceEntry(_Part):
     """Where an item stood in the list of one source."""
 
     rank: int
@@ -104,10 +119,12 @@ class SourceEntry(_Answer):
     """In the source's own unit: logit (sasrec), log-probability (generative), count (transitions, popularity)."""
 
 
-class ItemExplanation(_Answer):
+@dataclass(slots=True)
+class ItemExplanation(_Part):
     """The strongest training evidence that leads from the history to an item."""
 
-    model_config = ConfigDict(
+    __pydantic_config__ = ConfigDict(
+        use_attribute_docstrings=True,
         json_schema_extra={
             "examples": [
                 {
@@ -120,7 +137,7 @@ class ItemExplanation(_Answer):
                     "training.",
                 }
             ]
-        }
+        },
     )
 
     category: str
@@ -137,7 +154,8 @@ class ItemExplanation(_Answer):
     """The same as a sentence."""
 
 
-class RecommendedItem(_Answer):
+@dataclass(slots=True)
+class RecommendedItem(_Part):
     """One item of an answer."""
 
     item_id: str
@@ -158,14 +176,16 @@ class RecommendedItem(_Answer):
     price: float | None = None
 
 
-class IndicatorValue(_Answer):
+@dataclass(slots=True)
+class IndicatorValue(_Part):
     """What the weight of SASRec was computed from."""
 
     name: IndicatorName
     value: float
 
 
-class RecommendResponse(_Answer):
+@dataclass(slots=True)
+class RecommendResponse(_Part):
     """The answer to one request."""
 
     request_id: str
