@@ -166,8 +166,9 @@ class SidMlpBeam(nn.Module):
             head = self.student.heads[t]
             first = head.of_context(context).unsqueeze(1)  # B, 1, hidden
             for position, codes in enumerate(trail):
-                first = first + self.get_buffer(f"table_{t}_{position}")[codes]
-            return torch.log_softmax(head.finish(first).float(), dim=-1)
+                first = first + F.embedding(codes, self.get_buffer(f"table_{t}_{position}"))
+            logits = head.finish(first).float()
+            return logits if self.renormalised else torch.log_softmax(logits, dim=-1)
 
         beams = search(step, history, levels, self.width, renormalised=self.renormalised)
         return items_of(beams, leaf_item), beams.scores
