@@ -36,7 +36,7 @@ class FusedAttention(nn.Module):
         super().__init__()
         self.heads, self.norm = attention.heads, attention.norm
         self.query, self.output = attention.query, attention.output
-        self.key, self.value = (_linear(weight) for weight in attention.key_value.weight.chunk(2))
+        self.key, self.value = (linear(weight) for weight in attention.key_value.weight.chunk(2))
 
     def project(self, normed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values of normed states [B, S, d]."""
@@ -224,7 +224,7 @@ def inherit(states: Tensor, parents: Tensor) -> Tensor:
     return F.embedding(rows, states.reshape(-1, size))
 
 
-def _linear(weight: Tensor) -> nn.Linear:
+def linear(weight: Tensor) -> nn.Linear:
     """A layer without bias that holds a copy of `weight` [out, in]."""
     layer = nn.Linear(weight.shape[1], weight.shape[0], bias=False, device=weight.device)
     with torch.no_grad():
