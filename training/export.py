@@ -31,8 +31,8 @@ OPSET = 23  # the first with Attention and RMSNormalization as single operators
 CONSTANT = 1 << 30  # bytes: every weight
 GENERATED = ("items", "scores")
 OPERATORS: dict[Callable[..., Any], Callable[..., Any]] = {
-    # One operator where the exporter would write three for negative indexes and nine for negative numbers: in the search,
-    # where they occur, neither is ever negative.
+    # One operator where the exporter would write three for negative indexes and nine for negative numbers. Both stand
+    # in the search only, where nothing is ever negative.
     torch.ops.aten.take.default: opset23.Gather,
     torch.ops.aten.floor_divide.default: opset23.Div,
 }

@@ -53,12 +53,17 @@ def root(batch: Tensor) -> Beams:
 
 def children(beams: Beams, level: Level) -> Candidates:
     """The children of every beam's node."""
-    first = look_up(level.start, beams.nodes).long()  # B, K
-    count = look_up(level.start, beams.nodes + 1).long() - first
+    first, count = children_of(beams, level)
     exists = level.span < count.unsqueeze(-1)  # B, K, W
     edges = torch.where(exists, first.unsqueeze(-1) + level.span, 0)
     usable = exists & level.allowed.gather(1, edges.flatten(1)).view_as(edges)
     return Candidates(edges, look_up(level.code, edges).long(), exists, usable)
+
+
+def children_of(beams: Beams, level: Level) -> tuple[Tensor, Tensor]:
+    """The first child and the number of children of every beam's node, int64 [B, K] each."""
+    first = look_up(level.start, beams.nodes).long()
+    return first, look_up(level.start, beams.nodes + 1).long() - first
 
 
 def look_up(table: Tensor, index: Tensor) -> Tensor:

@@ -92,8 +92,8 @@ class FirstProjection(nn.Module):
 class Opening(nn.Module):
     """What the decoder's first block has computed when it comes to read the history, at the first two levels.
 
-    A beam is the start there, or the start and one code, so that its last token tells all: two tables over the start and
-    the codes of the first level, of states [1 + V, d] and of queries [1 + V, I] for the history.
+    A beam is the start there, or the start and one code, so that its last token tells all: two tables over the start
+    and the codes of the first level, of states [1 + V, d] and of queries [1 + V, I] for the history.
     """
 
     states: Tensor

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.networks.beam import BLOCKED, Beams, Level, items_of, search
+from models.networks.beam import BLOCKED, Beams, Level, children_of, items_of, look_up, search
 from models.networks.dropout import dropout
 from models.networks.fused import FusedEncoder, linear
 from models.networks.role_encoder import FusedRoleEncoder, RoleEncoder, RoleEncoderConfig
@@ -95,7 +95,7 @@ class FusedContext(nn.Module):
         logits = self.query(start).reshape(-1, self.heads, states.shape[2]) @ states.transpose(1, 2)  # B, heads, T
         shares = torch.softmax(torch.where(real.unsqueeze(1), logits, BLOCKED), dim=-1)
         mixed = (shares @ states).reshape(-1, 1, self.output.in_features)
-        return self.context.finish(start + self.output(mixed))  # type: ignore[no-any-return]
+        return self.context.finish(start + self.output(mixed))
 
 
 class Head(nn.Module):
@@ -179,12 +179,21 @@ class SidMlpPlusPlus(nn.Module):
 
 
 class SidMlpBeam(nn.Module):
-    """SID-MLP's beam search as one graph, with the code shares of the first layers precomputed as tables."""
+    """SID-MLP's beam search as one graph, with the code shares of the first layers precomputed as tables.
 
-    def __init__(self, encoder: Reader, student: SidMlp, width: int, *, renormalised: bool = True) -> None:
+    With `skip_forced` the heads leave out beams whose node has one child, most of them at the last levels: its
+    probability is 1, renormalised. The answer is the same. How many rows a head has then depends on the data, which
+    suits a CPU; a GPU would have to wait for the number, and could not record its work.
+    """
+
+    def __init__(
+        self, encoder: Reader, student: SidMlp, width: int, *, renormalised: bool = True, skip_forced: bool = False
+    ) -> None:
         super().__init__()
+        if skip_forced and not renormalised:
+            raise ValueError("skip_forced needs renormalised scores: else an only child has no probability of 1")
         self.encoder, self.student, self.context = encoder, student, FusedContext(student.context)
-        self.width, self.renormalised = width, renormalised
+        self.width, self.renormalised, self.skip_forced = width, renormalised, skip_forced
         self.of_context = nn.Linear(student.teacher.d_model, student.config.hidden * len(student.heads))
         with torch.no_grad():
             self.of_context.weight.copy_(torch.cat([head.context_weight for head in student.heads]))
@@ -199,18 +208,32 @@ class SidMlpBeam(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Items int64 [B, width] and scores float32 [B, width], best first."""
         context = self.context(*self.encoder(history, item_codes))
-        shares = self.of_context(context).unsqueeze(1).chunk(len(self.student.heads), dim=-1)  # of each head's first layer
+        shares = self.of_context(context).unsqueeze(1).chunk(len(self.student.heads), dim=-1)  # B, 1, hidden each
         trail: list[Tensor] = []  # the codes of each beam so far, one [B, K] a level
 
         def step(beams: Beams, t: int) -> Tensor:
             if t:
                 trail[:] = [codes.gather(1, beams.parents) for codes in trail] + [beams.codes]
-            head = self.student.heads[t]
-            first = shares[t]  # B, 1, hidden
-            for position, codes in enumerate(trail):
-                first = first + F.embedding(codes, self.get_buffer(f"table_{t}_{position}"))
-            logits = head.finish(first).float()
+            if self.skip_forced and t > 1:  # after a single code, nearly every node has many children
+                free = children_of(beams, levels[t])[1] > 1
+                return self._logits_of(free, t, shares[t], trail)
+            logits = self._logits(t, shares[t], trail)
             return logits if self.renormalised else torch.log_softmax(logits, dim=-1)
 
         beams = search(step, history, levels, self.width, renormalised=self.renormalised)
         return items_of(beams, leaf_item), beams.scores
+
+    def _logits(self, t: int, share: Tensor, trail: Sequence[Tensor]) -> Tensor:
+        """Logits [..., V] of head t from the context's share [..., hidden] and the codes [...] so far."""
+        first = share
+        for position, codes in enumerate(trail):
+            first = first + F.embedding(codes, self.get_buffer(f"table_{t}_{position}"))
+        return self.student.heads[t].finish(first).float()
+
+    def _logits_of(self, free: Tensor, t: int, share: Tensor, trail: Sequence[Tensor]) -> Tensor:
+        """As `_logits` for the beams that are `free` [B, K]; any others get the first beam's, which are as good."""
+        chosen = free.flatten()
+        rows = torch.cat([torch.zeros_like(trail[0][0, :1]), chosen.nonzero().squeeze(1)])
+        codes = [look_up(codes.flatten(), rows) for codes in trail]
+        logits = self._logits(t, F.embedding(rows // free.shape[1], share.squeeze(1)), codes)
+        return F.embedding((chosen.cumsum(0) * chosen).view_as(free), logits)
