@@ -80,7 +80,7 @@ def decoders(folder: Path, tiger: Tiger, student: SidMlp) -> Sessions:
     """One graph of each generative network, for every catalogue."""
     searches: dict[str, FusedTigerBeam | SidMlpBeam] = {
         "tiger": FusedTigerBeam(tiger, BEAMS),
-        "sid_mlp": SidMlpBeam(FusedEncoder(tiger.encoder), student, BEAMS),
+        "sid_mlp": SidMlpBeam(FusedEncoder(tiger.encoder), student, BEAMS, skip_forced=True),
     }
     return {name: decoder(search, folder / f"{name}.onnx") for name, search in searches.items()}
 

@@ -38,8 +38,12 @@ TIGER, SID_MLP, PLUS_PLUS, SASREC = "TIGER, one graph", "SID-MLP, one graph", "S
 PROTOTYPE = RoleEncoderConfig(layers=2, hidden=512)
 SEARCHES: Mapping[str, Callable[[Networks, int], Search]] = {
     TIGER: lambda networks, beams: FusedTigerBeam(networks.tiger, beams),
-    SID_MLP: lambda networks, beams: SidMlpBeam(FusedEncoder(networks.tiger.encoder), networks.sid_mlp, beams),
-    PLUS_PLUS: lambda networks, beams: plus_plus_beam(cast("SidMlpPlusPlus", networks.sid_mlp_pp), beams),
+    SID_MLP: lambda networks, beams: SidMlpBeam(
+        FusedEncoder(networks.tiger.encoder), networks.sid_mlp, beams, skip_forced=True
+    ),
+    PLUS_PLUS: lambda networks, beams: plus_plus_beam(
+        cast("SidMlpPlusPlus", networks.sid_mlp_pp), beams, skip_forced=True
+    ),
 }
 Decoder = Callable[[], NDArray[np.int64]]
 """Decodes a batch of histories and returns items [batch, beams]."""

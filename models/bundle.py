@@ -69,7 +69,14 @@ class GraphEntry(_Model):
     parameters: int  # trained weights of the network
     normalisation: Literal["vocabulary", "children", "catalogue"]
     """Over what a score's probabilities sum to one; `catalogue` scores are raw logits."""
+    cpu: str | None = None
+    """A file of the same answers for a CPU only: how many rows it computes depends on the data."""
     int8: Int8Entry | None = None
+
+    @property
+    def on_cpu(self) -> str:
+        """The exact file that a CPU runs, and of which `int8` is made."""
+        return self.cpu or self.file
 
 
 class Manifest(_Model):

@@ -40,7 +40,7 @@ def choose(graphs: Mapping[str, GraphEntry], wanted: Precision, provider: str) -
 
 def _choose(entry: GraphEntry, wanted: Precision, provider: str) -> Choice:
     int8 = entry.int8
-    exact = Choice(entry.file, "fp32", "precision fp32 is set")
+    exact = Choice(entry.on_cpu if provider == CPU else entry.file, "fp32", "precision fp32 is set")
     if wanted == "fp32":
         return exact
     if provider != CPU:

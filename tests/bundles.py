@@ -80,7 +80,7 @@ def with_int8(source: Path, destination: Path, losses: Mapping[str, float]) -> P
     graphs = dict(manifest.graphs)
     for name, loss in losses.items():
         entry = Int8Entry(file=f"{name}.int8.onnx", users=1000, ndcg_at_10=0.5 * (1 - loss), ndcg_at_10_fp32=0.5)
-        quantise(destination / graphs[name].file, destination / entry.file)
+        quantise(destination / graphs[name].on_cpu, destination / entry.file)
         graphs[name] = graphs[name].model_copy(update={"int8": entry})
     write_manifest(destination, manifest.model_copy(update={"graphs": graphs}))
     return destination

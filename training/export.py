@@ -6,7 +6,7 @@ A catalogue of another size runs on the same generative graph; nothing of it is 
 import copy
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import onnx
 import torch
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
+from onnxscript import opset23
 from onnxscript.optimizer import optimize
 from torch import Tensor, nn
 from torch.export import Dim
@@ -29,6 +30,12 @@ from models.trie import Trie
 OPSET = 23  # the first with Attention and RMSNormalization as single operators
 CONSTANT = 1 << 30  # bytes: every weight
 GENERATED = ("items", "scores")
+OPERATORS: dict[Callable[..., Any], Callable[..., Any]] = {
+    # One operator where the exporter would write three for negative indexes and nine for negative numbers. Both stand
+    # in the search only, where nothing is ever negative.
+    torch.ops.aten.take.default: opset23.Gather,
+    torch.ops.aten.floor_divide.default: opset23.Div,
+}
 Search = TigerBeam | FusedTigerBeam | SidMlpBeam
 
 
@@ -140,6 +147,7 @@ def _export(
             dynamo=True,
             optimize=True,
             verbose=False,
+            custom_translation_table=OPERATORS,
         )
     assert program is not None
     return program

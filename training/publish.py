@@ -2,10 +2,11 @@
 
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -176,7 +177,7 @@ def _take_int8(directory: Path, before: Manifest, graphs: dict[str, GraphEntry])
     for name, old in before.graphs.items():
         if old.int8 is None:
             continue
-        if digest(directory / graphs[name].file) == before.files[old.file]:
+        if digest(directory / graphs[name].on_cpu) == before.files[old.on_cpu]:
             graphs[name] = graphs[name].model_copy(update={"int8": old.int8})
         else:
             (directory / old.int8.file).unlink()
@@ -202,10 +203,8 @@ def _export(networks: Networks, codes: NDArray[np.int64], width: int, directory:
     sasrec, tiger, sid_mlp, sid_mlp_pp = networks
     trie, item_codes = Trie.build(codes), torch.from_numpy(codes)
     beams = FusedTigerBeam(tiger, width)
-    student = SidMlpBeam(FusedEncoder(tiger.encoder), sid_mlp, width)
     export_sasrec(top_k(sasrec, width), directory / "sasrec.onnx")
     export_generative(beams, trie, item_codes, directory / "tiger.onnx")
-    export_generative(student, trie, item_codes, directory / "sid_mlp.onnx")
 
     def entry(name: str, history: int, network: nn.Module, normalisation: str) -> GraphEntry:
         return GraphEntry.model_validate(
@@ -218,18 +217,23 @@ def _export(networks: Networks, codes: NDArray[np.int64], width: int, directory:
             }
         )
 
+    def student(name: str, search: Callable[..., SidMlpBeam], network: nn.Module) -> GraphEntry:
+        cpu = f"{name}.cpu.onnx"
+        export_generative(search(), trie, item_codes, directory / f"{name}.onnx")
+        export_generative(search(skip_forced=True), trie, item_codes, directory / cpu)
+        return entry(name, longest, network, "children").model_copy(update={"cpu": cpu})
+
     longest = tiger.config.max_history
     graphs = {
         "sasrec": entry("sasrec", sasrec.config.max_history, sasrec, "catalogue"),
         "tiger": entry("tiger", longest, tiger, "children" if beams.renormalised else "vocabulary"),
-        "sid_mlp": entry("sid_mlp", longest, sid_mlp, "children" if student.renormalised else "vocabulary"),
+        "sid_mlp": student("sid_mlp", partial(SidMlpBeam, FusedEncoder(tiger.encoder), sid_mlp, width), sid_mlp),
     }
     if sid_mlp_pp is not None:
-        export_generative(plus_plus_beam(sid_mlp_pp, width), trie, item_codes, directory / "sid_mlp_pp.onnx")
-        graphs["sid_mlp_pp"] = entry("sid_mlp_pp", longest, sid_mlp_pp, graphs["sid_mlp"].normalisation)
+        graphs["sid_mlp_pp"] = student("sid_mlp_pp", partial(plus_plus_beam, sid_mlp_pp, width), sid_mlp_pp)
     return graphs
 
 
-def plus_plus_beam(network: SidMlpPlusPlus, width: int) -> SidMlpBeam:
+def plus_plus_beam(network: SidMlpPlusPlus, width: int, *, skip_forced: bool = False) -> SidMlpBeam:
     """The beam search of SID-MLP++ as it is exported."""
-    return SidMlpBeam(FusedRoleEncoder(network.encoder), network.student, width)
+    return SidMlpBeam(FusedRoleEncoder(network.encoder), network.student, width, skip_forced=skip_forced)

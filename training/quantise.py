@@ -59,7 +59,7 @@ def add_int8(
     graphs = dict(bundle.manifest.graphs)
     for name in exact:
         int8 = Int8Entry(file=f"{name}.int8.onnx", users=users, ndcg_at_10=0.0, ndcg_at_10_fp32=exact[name])
-        quantise(directory / graphs[name].file, directory / int8.file)
+        quantise(directory / graphs[name].on_cpu, directory / int8.file)
         graphs[name] = graphs[name].model_copy(update={"int8": int8})
     quantised = replace(bundle, manifest=bundle.manifest.model_copy(update={"graphs": graphs}))
     found = _ndcg(collect(Graphs(quantised, Execution(precision="int8")), instances, "B", console), instances)

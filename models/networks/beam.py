@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.networks.tiger import Tiger, padding_bias
@@ -54,26 +53,31 @@ def root(batch: Tensor) -> Beams:
 
 def children(beams: Beams, level: Level) -> Candidates:
     """The children of every beam's node."""
-    first = look_up(level.start, beams.nodes).long()  # B, K
-    count = look_up(level.start, beams.nodes + 1).long() - first
+    first, count = children_of(beams, level)
     exists = level.span < count.unsqueeze(-1)  # B, K, W
     edges = torch.where(exists, first.unsqueeze(-1) + level.span, 0)
     usable = exists & level.allowed.gather(1, edges.flatten(1)).view_as(edges)
     return Candidates(edges, look_up(level.code, edges).long(), exists, usable)
 
 
+def children_of(beams: Beams, level: Level) -> tuple[Tensor, Tensor]:
+    """The first child and the number of children of every beam's node, int64 [B, K] each."""
+    first = look_up(level.start, beams.nodes).long()
+    return first, look_up(level.start, beams.nodes + 1).long() - first
+
+
 def look_up(table: Tensor, index: Tensor) -> Tensor:
-    """`table[index]` for a table [n], as ONNX's `Gather`.
+    """`table[index]` for a table [n], which `training.export` writes as one `Gather`.
 
-    Indexing becomes `GatherND`, which ONNX Runtime has for int32 on a CPU only: on a GPU each one would cost two copies
-    between host and device, and rule out CUDA graphs.
+    Indexing would become `GatherND`, which ONNX Runtime has for int32 on a CPU only: on a GPU each one would cost two
+    copies between host and device, and rule out CUDA graphs.
     """
-    return F.embedding(index, table.unsqueeze(-1)).squeeze(-1)
+    return torch.take(table, index)
 
 
-def renormalise(log_probabilities: Tensor, candidates: Candidates) -> Tensor:
+def renormalise(logits: Tensor, candidates: Candidates) -> Tensor:
     """Log-probabilities over the existing children only; what a request allows never changes a score."""
-    existing = log_probabilities.masked_fill(~candidates.exists, BLOCKED)
+    existing = torch.where(candidates.exists, logits, BLOCKED)
     # An empty slot stands at node 0, which has children, so that no row is -inf throughout.
     return torch.log_softmax(existing, dim=-1)
 
@@ -83,7 +87,7 @@ def select(beams: Beams, candidates: Candidates, log_probabilities: Tensor, widt
     fan_out = candidates.edges.shape[-1]
     totals = torch.where(candidates.usable, beams.scores.unsqueeze(-1) + log_probabilities, BLOCKED).flatten(1)
     # Padding by `width` empty slots keeps top-k legal where a level has fewer candidates than beams.
-    empty = torch.full_like(totals[:, :1], BLOCKED).expand(-1, width)
+    empty = totals.new_full((totals.shape[0], width), BLOCKED)
     scores, flat = torch.cat([totals, empty], dim=1).topk(width, dim=1)
     flat = torch.where(scores == BLOCKED, 0, flat)
     nodes = candidates.edges.flatten(1).gather(1, flat)
@@ -104,7 +108,8 @@ def search(
     renormalised: bool,
     widths: Sequence[int] = (),
 ) -> Beams:
-    """Run all levels; `step(beams, t)` gives log-probabilities [B, K, V] of the codes of level t.
+    """Run all levels; `step(beams, t)` gives log-probabilities [B, K, V] of the codes of level t, or their logits if
+    scores are `renormalised`: a softmax over the children is the same for both.
 
     A level keeps `width` beams, or as many as there are codes leading to it (V after the first level, V * V after the
     second) where those are fewer: no prefix is lost. `widths` are what the levels before the last keep instead; what

@@ -6,6 +6,7 @@ and go into the ONNX graphs. What differs from `models.networks.tiger` and `Tige
 - Heads stay side by side in the last axis, as ONNX's `Attention` takes them: no transpose, no reshape.
 - What the first block of a stack computes from a token before it attends depends on the token alone. It is a table.
 - The position bias of the encoder is a constant, of which a request takes the corner it needs.
+- So is all that the first block of the decoder computes before it reads the history, at the first two levels.
 - The first step has one key, so its attention is that key's value. A later one has a key a level, so its attention is
   products by element with the keys of the beam's own path.
 - The scale of the output head is in the weight of the norm before it.
@@ -35,7 +36,7 @@ class FusedAttention(nn.Module):
         super().__init__()
         self.heads, self.norm = attention.heads, attention.norm
         self.query, self.output = attention.query, attention.output
-        self.key, self.value = (_linear(weight) for weight in attention.key_value.weight.chunk(2))
+        self.key, self.value = (linear(weight) for weight in attention.key_value.weight.chunk(2))
 
     def project(self, normed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values of normed states [B, S, d]."""
@@ -86,6 +87,32 @@ class FirstProjection(nn.Module):
     def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values [B, S, I] of tokens [B, S]."""
         return F.embedding(tokens, self.query), F.embedding(tokens, self.key), F.embedding(tokens, self.value)
+
+
+class Opening(nn.Module):
+    """What the decoder's first block has computed when it comes to read the history, at the first two levels.
+
+    A beam is the start there, or the start and one code, so that its last token tells all: two tables over the start
+    and the codes of the first level, of states [1 + V, d] and of queries [1 + V, I] for the history.
+    """
+
+    states: Tensor
+    queries: Tensor
+
+    def __init__(self, tiger: Tiger, own: FusedAttention, cross: FusedAttention, first: FirstProjection) -> None:
+        super().__init__()
+        tokens = torch.arange(1 + tiger.config.codebook_size).unsqueeze(0)
+        with torch.no_grad():
+            queries, keys, values = first(tokens)
+            path = [(keys[:, :1], values[:, :1]), (keys[:, 1:], values[:, 1:])]
+            mixed = own.mix_path(queries[:, 1:], path, tiger.decoder.position_bias(2)[:, 1])
+            states = tiger.encoder.embedding(tokens) + torch.cat([own.output(values[:, :1]), mixed], dim=1)
+            self.register_buffer("states", states[0])
+            self.register_buffer("queries", cross.query(cross.norm(states))[0])
+
+    def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """States [B, K, d] and queries [B, K, I] of tokens [B, K]."""
+        return F.embedding(tokens, self.states), F.embedding(tokens, self.queries)
 
 
 class FusedEncoderBlock(nn.Module):
@@ -140,6 +167,7 @@ class FusedTigerBeam(nn.Module):
         self.own = stack(FusedAttention(block.attention) for block in blocks)
         self.cross = stack(FusedAttention(block.cross) for block in blocks)
         self.first = FirstProjection(self.own[0], tiger.encoder.embedding)
+        self.opening = Opening(tiger, self.own[0], self.cross[0], self.first)
         with torch.no_grad():
             self.register_buffer("norm", tiger.decoder.norm.weight * tiger.config.d_model**-0.5)
 
@@ -172,8 +200,13 @@ class _Steps:
         for layer, (own, cross) in enumerate(zip(module.own, module.cross, strict=True)):
             queries, keys, values = own.project(own.norm(x)) if layer else module.first(token)
             self.paths[layer].append((keys, values))
-            x = x + (own.mix_path(queries, self.paths[layer], self.bias[:, t, : t + 1]) if t else own.output(values))
-            x = x + cross.mix(cross.query(cross.norm(x)), *self.history[layer], padding)
+            if layer == 0 and t < 2:
+                x, queries = module.opening(token)
+            else:
+                mixed = own.mix_path(queries, self.paths[layer], self.bias[:, t, : t + 1]) if t else own.output(values)
+                x = x + mixed
+                queries = cross.query(cross.norm(x))
+            x = x + cross.mix(queries, *self.history[layer], padding)
             x = tiger.decoder.blocks[layer].feed_forward(x)
         logits = F.linear(F.rms_norm(x, x.shape[-1:], module.norm, RMS_EPSILON), tiger.encoder.embedding.weight)
         return tiger.level_of(torch.log_softmax(logits.float(), dim=-1), t)
@@ -191,7 +224,7 @@ def inherit(states: Tensor, parents: Tensor) -> Tensor:
     return F.embedding(rows, states.reshape(-1, size))
 
 
-def _linear(weight: Tensor) -> nn.Linear:
+def linear(weight: Tensor) -> nn.Linear:
     """A layer without bias that holds a copy of `weight` [out, in]."""
     layer = nn.Linear(weight.shape[1], weight.shape[0], bias=False, device=weight.device)
     with torch.no_grad():

@@ -80,8 +80,9 @@ def test_a_beam_as_wide_as_the_catalogue_is_brute_force(parts: Parts) -> None:
     assert_ranking(items, scores, brute_force(parts.tiger, parts, HISTORIES))
 
 
-def test_sid_mlp_with_a_beam_as_wide_as_the_catalogue_is_brute_force(parts: Parts) -> None:
-    module = SidMlpBeam(parts.tiger.encoder, parts.student, ITEMS)
+@pytest.mark.parametrize("skip_forced", [False, True])
+def test_sid_mlp_with_a_beam_as_wide_as_the_catalogue_is_brute_force(parts: Parts, skip_forced: bool) -> None:
+    module = SidMlpBeam(parts.tiger.encoder, parts.student, ITEMS, skip_forced=skip_forced)
     items, scores = search(module, parts, HISTORIES, everything(4))
     assert_ranking(items, scores, brute_force_renormalised(parts, HISTORIES))
 
@@ -181,12 +182,21 @@ def test_rearranged_weights_change_nothing(two_layers: Parts, width: int) -> Non
         (FusedTigerBeam(tiger, width), TigerBeam(tiger, width)),
         (FusedTigerBeam(tiger, width, renormalised=True), TigerBeam(tiger, width, renormalised=True)),
         (SidMlpBeam(FusedEncoder(tiger.encoder), student, width), SidMlpBeam(tiger.encoder, student, width)),
+        (
+            SidMlpBeam(FusedEncoder(tiger.encoder), student, width, skip_forced=True),
+            SidMlpBeam(tiger.encoder, student, width),
+        ),
     ]
     for fused, plain in pairs:
         items, scores = search(fused, two_layers, HISTORIES, allowed)
         expected, expected_scores = search(plain, two_layers, HISTORIES, allowed)
         assert torch.equal(items, expected)
         torch.testing.assert_close(scores, expected_scores, rtol=0, atol=1e-4)
+
+
+def test_beams_are_skipped_only_where_a_child_is_certain(parts: Parts) -> None:
+    with pytest.raises(ValueError, match="needs renormalised scores"):
+        SidMlpBeam(parts.tiger.encoder, parts.student, 3, renormalised=False, skip_forced=True)
 
 
 def slow_beam(tiger: Tiger, parts: Parts, history: Tensor, widths: Sequence[int]) -> list[list[int]]:

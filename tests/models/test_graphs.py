@@ -112,6 +112,26 @@ def test_another_catalogue_runs_on_the_same_graph(graphs: Graphs, bundle: Bundle
     assert found.max() <= ITEMS // 2
 
 
+def test_a_cpu_has_a_file_of_its_own_with_the_same_answers(graphs: Graphs, bundle: Bundle) -> None:
+    """A GPU cannot record rows that depend on the data, so its file has none."""
+    assert graphs.choices["sid_mlp"].file == "sid_mlp.cpu.onnx"
+    operators = {
+        file: {node.op_type for node in onnx.load(bundle.path / file).graph.node}
+        for file in ("sid_mlp.onnx", "sid_mlp.cpu.onnx")
+    }
+    assert {file for file, found in operators.items() if "NonZero" in found} == {"sid_mlp.cpu.onnx"}
+    for histories in BATCHES:
+        for allowed in masks(len(histories)):
+            feeds = {
+                "history": pad(histories, graphs.entries["sid_mlp"].max_history),
+                **{f"allowed_{level}": mask for level, mask in enumerate(bundle.trie.node_masks(allowed))},
+            }
+            items, scores = open_session(bundle.path / "sid_mlp.onnx").run(None, {**feeds, **graphs.tables("sid_mlp")})
+            answer = graphs.generate("sid_mlp", histories, allowed)
+            np.testing.assert_array_equal(answer.items, items)
+            np.testing.assert_allclose(answer.scores, scores, rtol=0, atol=1e-5)
+
+
 @pytest.mark.parametrize("name", ["tiger", "sid_mlp"])
 def test_int32_tables_are_not_read_by_an_operator_that_gpus_lack(bundle: Bundle, name: str) -> None:
     """The CUDA provider has `GatherND` for int64 and floats only (docs/OperatorKernels.md of ONNX Runtime)."""

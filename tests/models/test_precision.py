@@ -12,7 +12,7 @@ from models.precision import CPU, Precision, choose
 from models.sessions import Execution
 
 HISTORIES = [[1, 2, 3], [60], [9, 8]]
-FP32 = {"sasrec": "sasrec.onnx", "tiger": "tiger.onnx", "sid_mlp": "sid_mlp.onnx"}
+FP32 = {"sasrec": "sasrec.onnx", "tiger": "tiger.onnx", "sid_mlp": "sid_mlp.cpu.onnx"}
 
 
 @pytest.mark.parametrize(
@@ -57,5 +57,11 @@ def test_a_gpu_runs_fp32() -> None:
         choose(graphs, "int8", "CUDAExecutionProvider")
 
 
-def _entry(int8: Int8Entry) -> GraphEntry:
+def test_what_depends_on_the_data_is_for_a_cpu() -> None:
+    graphs = {"sid_mlp": _entry(None).model_copy(update={"cpu": "sid_mlp.cpu.onnx"})}
+    assert choose(graphs, "fp32", CPU)["sid_mlp"].file == "sid_mlp.cpu.onnx"
+    assert choose(graphs, "fp32", "CUDAExecutionProvider")["sid_mlp"].file == "tiger.onnx"
+
+
+def _entry(int8: Int8Entry | None) -> GraphEntry:
     return GraphEntry(file="tiger.onnx", max_history=20, width=50, parameters=1, normalisation="vocabulary", int8=int8)

@@ -158,7 +158,8 @@ def _export(network: SidMlpPlusPlus, bundle: Bundle, directory: Path) -> GraphEn
     """Write the student's graph outside the bundle; its entry is that of a graph of the bundle all the same."""
     path = (directory / f"{NAME}.onnx").resolve()
     like = bundle.manifest.graphs["sid_mlp"]
-    export_generative(plus_plus_beam(network, like.width), bundle.trie, torch.from_numpy(bundle.catalogue.codes), path)
+    search = plus_plus_beam(network, like.width, skip_forced=True)
+    export_generative(search, bundle.trie, torch.from_numpy(bundle.catalogue.codes), path)
     return GraphEntry(
         file=str(path),
         max_history=like.max_history,
