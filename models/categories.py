@@ -9,27 +9,17 @@ Substitutability at hop 1 is memorization.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.histories import History
-from models.paths import TYPES, find_legs, smallest_hops, strongest_types
+from models.paths import TYPES, find_legs, smallest_hops
 from models.transitions import HOPS, Transitions
 
 GROUPS = ("memorization", "generalization", "uncategorized")
 
 _BLOCK = 32  # histories at a time: their paths fit the processor's cache
-
-
-class Strongest(NamedTuple):
-    """The strongest type of each target: that of the smallest hop, ties by the order of TYPES."""
-
-    type: NDArray[np.int64]
-    """[...]: its place in TYPES; memorization is substitutability at hop 1."""
-    hop: NDArray[np.int8]
-    """[...]: 0 where the target is uncategorized."""
 
 
 @dataclass(frozen=True)
@@ -47,21 +37,14 @@ class Categories:
         memorization = hops[..., 0] == 1
         return cls(memorization, np.where(memorization[..., np.newaxis], np.int8(0), hops))
 
-    def strongest(self) -> Strongest:
-        """The strongest type of each target."""
-        hops = self.hops.copy()
-        hops[self.memorization, 0] = 1
-        types, smallest = strongest_types(hops.reshape(-1, len(TYPES)))
-        return Strongest(types.reshape(hops.shape[:-1]), smallest.reshape(hops.shape[:-1]))
-
     def group(self) -> NDArray[np.str_]:
         """[...]: the one of GROUPS that each target belongs to."""
         return np.array(GROUPS)[self._group()]
 
     def labels(self) -> list[tuple[str, ...]]:
         """The labels of each target, in row-major order: the types with their hop (`symmetry_1`), then the group."""
-        rows = zip(self.memorization.ravel().tolist(), self.hops.reshape(-1, len(TYPES)).tolist(), strict=True)
-        return [_labels(memorized, tuple(hops)) for memorized, hops in rows]
+        rows = zip(self._group().ravel().tolist(), self.hops.reshape(-1, len(TYPES)).tolist(), strict=True)
+        return [_labels(group, tuple(hops)) for group, hops in rows]
 
     def _group(self) -> NDArray[np.int64]:
         """[...]: the place in GROUPS of each target's."""
@@ -86,10 +69,10 @@ def category_of(kind: int, hop: int) -> str:
 
 
 @cache
-def _labels(memorized: bool, hops: tuple[int, ...]) -> tuple[str, ...]:
-    """The labels of a target by the smallest hop of each type; there are few hundred possible ones."""
+def _labels(group: int, hops: tuple[int, ...]) -> tuple[str, ...]:
+    """The labels of a target by its place in GROUPS and the smallest hop of each type; a few hundred are possible."""
     types = (f"{name}_{hop}" for name, hop in zip(TYPES, hops, strict=True) if hop)
-    return (*types, GROUPS[0 if memorized else 2 - any(hops)])
+    return (*types, GROUPS[group])
 
 
 def categorize(transitions: Transitions, histories: Sequence[History], targets: NDArray[np.integer]) -> Categories:
