@@ -19,14 +19,21 @@ def pad(histories: Sequences, longest: int) -> Tensor:
     return torch.from_numpy(histories_as_array(histories, longest))
 
 
-def length_buckets(lengths: NDArray[np.int64], batch_size: int, random: np.random.Generator) -> list[NDArray[np.int64]]:
-    """Random batches of positions whose lengths are alike: shuffle, sort inside chunks, cut, shuffle the batches."""
-    order = random.permutation(len(lengths))
-    batches = []
-    for begin in range(0, len(order), CHUNK * batch_size):
-        chunk = order[begin : begin + CHUNK * batch_size]
+def length_buckets(
+    lengths: NDArray[np.int64], batch_size: int, random: np.random.Generator, sizes: NDArray[np.int64] | None = None
+) -> list[NDArray[np.int64]]:
+    """Random batches of positions whose lengths are alike: shuffle, sort inside chunks, cut, shuffle the batches.
+
+    A batch has `batch_size` positions; where positions have `sizes` [n], about as many as add up to it.
+    """
+    sizes = np.ones_like(lengths) if sizes is None else sizes
+    order, batches = random.permutation(len(lengths)), []
+    step = CHUNK * max(1, round(batch_size / sizes.mean())) if len(sizes) else 1
+    for begin in range(0, len(order), step):
+        chunk = order[begin : begin + step]
         chunk = chunk[np.argsort(lengths[chunk], kind="stable")]
-        batches += [chunk[i : i + batch_size] for i in range(0, len(chunk), batch_size)]
+        batch = (np.cumsum(sizes[chunk]) - 1) // batch_size
+        batches += np.split(chunk, np.flatnonzero(np.diff(batch)) + 1)
     return [batches[i] for i in random.permutation(len(batches))]
 
 

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from models.networks.dropout import dropout
 from models.networks.tiger import Tiger
-from training.batches import CHUNK, Sequences, history_batches, pad
+from training.batches import Sequences, history_batches, length_buckets, pad
 from training.data.dataset import Instances
 
 HIDDEN = torch.finfo(torch.float32).min
@@ -66,15 +66,7 @@ class Windows:
 
         Batches are cut by targets and not by windows, as a step averages over its targets: each has the same weight.
         """
-        order = random.permutation(len(self))
-        batches = []
-        mean = max(1, round(batch_size / self.counts.mean()))
-        for begin in range(0, len(order), CHUNK * mean):
-            chunk = order[begin : begin + CHUNK * mean]
-            chunk = chunk[np.argsort((self.ends - self.begins)[chunk], kind="stable")]
-            part = np.cumsum(self.counts[chunk]) // batch_size
-            batches += np.split(chunk, np.flatnonzero(np.diff(part)) + 1)
-        return [batches[i] for i in random.permutation(len(batches))]
+        return length_buckets(self.ends - self.begins, batch_size, random, self.counts)
 
     def take(self, windows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         """Items [B, L + 1], 0-padded on the right, and which of the last L are targets [B, L] (bool)."""
