@@ -1,4 +1,4 @@
-"""Batches of training examples and of histories; those of single examples are bucketed by length to pad little."""
+"""Batches of training examples and of histories, with little padding."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -79,20 +79,27 @@ class PrefixExamples:
         return length_buckets(np.minimum(self.ends, self.longest), batch_size, random)
 
 
+SequenceBatch = list[tuple[Tensor, Tensor]]
+"""Parts of a batch, each inputs and next-item targets, both [B, L], 0 = padding."""
+
+
 def sequence_batches(
     sequences: Sequences, longest: int, batch_size: int, random: np.random.Generator
-) -> list[tuple[Tensor, Tensor]]:
-    """Inputs and next-item targets (both [B, L], 0 = padding) for training at every position.
+) -> list[SequenceBatch]:
+    """Batches of sequences of any lengths, for training at every position; their parts are of like lengths.
 
-    Not bucketed by length: a step averages over the positions of its batch, so a batch of short sequences would give
-    each of their positions many times the weight of one in a long sequence (docs/LOG.md has what that costs).
+    A step averages over the positions of its batch, so a batch of short sequences would give each of their positions
+    many times the weight of one in a long sequence (docs/LOG.md has what that costs). Parts only avoid padding: lengths
+    in one part have the same number of binary digits, so that more than half of its positions are real.
     """
     usable = [s[-(longest + 1) :] for s in sequences if len(s) > 1]
+    digits = np.array([(len(s) - 1).bit_length() for s in usable])
     order = random.permutation(len(usable))
     batches = []
     for begin in range(0, len(order), batch_size):
         rows = order[begin : begin + batch_size]
-        batches.append((pad([usable[i][:-1] for i in rows], longest), pad([usable[i][1:] for i in rows], longest)))
+        parts = [[usable[i] for i in rows[digits[rows] == size]] for size in np.unique(digits[rows])]
+        batches.append([(pad([s[:-1] for s in part], longest), pad([s[1:] for s in part], longest)) for part in parts])
     return batches
 
 

@@ -22,7 +22,7 @@ from models.networks.sid_mlp import (
     SidMlpPlusPlusConfig,
 )
 from models.networks.tiger import Tiger, TigerConfig
-from training.batches import PrefixExamples, sequence_batches
+from training.batches import PrefixExamples, SequenceBatch, sequence_batches
 from training.data.dataset import Dataset
 from training.distillation import Distillation, TeacherStates
 from training.distributed import Workers
@@ -58,10 +58,11 @@ def train_sasrec(shop: Workshop, config: SASRecConfig, options: FitOptions) -> t
     network = SASRec(config).to(device)
     sequences = shop.sequences
 
-    def loss(batch: tuple[Tensor, Tensor]) -> Tensor:
-        history, targets = batch[0].to(device), batch[1].to(device)
-        real = targets > 0
-        return F.cross_entropy(network.logits(network.hidden(history)[real]).float(), targets[real] - 1)
+    def loss(batch: SequenceBatch) -> Tensor:
+        parts = [(history.to(device), targets.to(device)) for history, targets in batch]
+        hidden = torch.cat([network.hidden(history)[targets > 0] for history, targets in parts])
+        items = torch.cat([targets[targets > 0] for _, targets in parts])
+        return F.cross_entropy(network.logits(hidden).float(), items - 1)
 
     report = fit(
         "sasrec",

@@ -90,17 +90,24 @@ def test_pad_keeps_the_last_items_on_the_left(longest: int) -> None:
     assert pad([SEQUENCES[2]], longest).tolist() == [[0]]  # an empty history still has one position
 
 
-def test_sequence_targets_are_the_inputs_shifted_by_one() -> None:
-    longest = 3
-    batches = sequence_batches(SEQUENCES, longest, batch_size=2, random=np.random.default_rng(0))
+@given(sequences_of_items, st.integers(1, 5), st.integers(1, 4))
+def test_sequence_targets_are_the_inputs_shifted_by_one(
+    sequences: list[np.ndarray], longest: int, batch_size: int
+) -> None:
+    usable = sorted(s[-(longest + 1) :].tolist() for s in sequences if len(s) > 1)
+    batches = sequence_batches(sequences, longest, batch_size, np.random.default_rng(0))
     found = []
-    for inputs, targets in batches:
-        assert inputs.shape == targets.shape
-        for history, following in zip(inputs, targets, strict=True):
-            history, following = without_padding(history), without_padding(following)
-            assert history[1:] == following[:-1]
-            found.append([*history, following[-1]])
-    assert sorted(found) == sorted(s[-(longest + 1) :].tolist() for s in SEQUENCES if len(s) > 1)
+    for parts in batches:
+        for inputs, targets in parts:
+            assert inputs.shape == targets.shape
+            assert 2 * (targets > 0).sum() > targets.numel()
+            for history, following in zip(inputs, targets, strict=True):
+                history, following = without_padding(history), without_padding(following)
+                assert history[1:] == following[:-1]
+                found.append([*history, following[-1]])
+    assert sorted(found) == usable
+    sizes = [sum(len(inputs) for inputs, _ in parts) for parts in batches]
+    assert sizes == [min(batch_size, len(usable) - begin) for begin in range(0, len(usable), batch_size)]
 
 
 def test_history_batches_are_sorted_by_length() -> None:
