@@ -12,7 +12,8 @@ from typer.testing import CliRunner
 from models.errors import TrainingError
 from training.data.dataset import Dataset
 from training.recipes import ideas, iirg_effect
-from training.recipes.variants import BASELINE, ONE_HOP, Comparison, compare, plan
+from training.recipes.variant_runs import BASELINE, FIRST_STAGE
+from training.recipes.variants import ONE_HOP, Comparison, compare, plan
 from training.recipes.variants_table import markdown
 from training.regularization import Regularization
 
@@ -83,6 +84,13 @@ def test_what_is_complete_is_not_repeated(found: Comparison, folder: Path) -> No
     text = (folder / "out" / "iirg.md").read_text()
     assert text == markdown(written)
     assert "| IIRG 1 1 |" in text
+
+
+def test_a_first_stage_is_trained_once_for_all_that_have_the_same_network(found: Comparison, folder: Path) -> None:
+    groups: dict[bytes, list[str]] = {}  # a checkpoint holds the seconds it took: equal files are copies
+    for name in found.minutes:
+        groups.setdefault((folder / "out" / "work" / name / "0" / FIRST_STAGE[-1]).read_bytes(), []).append(name)
+    assert list(groups.values()) == [[BASELINE, "ema=0.9", "smoothing=0.1", "history=0.2"], ["iirg=1"]]
 
 
 def test_seeds_are_averaged_over_users(folder: Path, dataset: Dataset) -> None:

@@ -22,7 +22,8 @@ from training.recipes.options import (
     PresetOption,
     SeedsOption,
 )
-from training.recipes.variants import Variant, compare, plan
+from training.recipes.variant_runs import Variant
+from training.recipes.variants import compare, plan
 from training.recipes.variants_table import markdown, write
 
 

@@ -1,53 +1,36 @@
 """Variants of TIGER's training, compared at one budget: the same data, semantic ids, network, epochs and schedule.
 
-There is no early stop, and the weights of the last epoch are the ones measured. Every variant trains once a seed; a
+There is no early stop, and the weights of the last epoch are the ones measured. Every variant has a run a seed; a
 user's NDCG@10 is the mean over seeds, and intervals are over users.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel
 from rich.console import Console
 
-from models.networks.beam import TigerBeam
-from training.data.dataset import Dataset, Instances
+from training.data.dataset import Dataset
 from training.embeddings import default_embedder
 from training.evaluate import Split
-from training.iirg import Iirg, IirgOptions
 from training.index_build import build_index
-from training.lists import PROTOCOLS, Protocol
-from training.loop import Runtime, bf16_pays, total_minutes
+from training.lists import Protocol
+from training.loop import Runtime, bf16_pays
 from training.metrics import Estimate, bootstrap, ndcg, ranks
 from training.one_hop import benefits_from_memorization, one_hop_candidates, one_hop_ratio
-from training.pipeline import EMBEDDINGS, Plan, claim, semantic_ids, whole
+from training.pipeline import Plan, claim, semantic_ids
 from training.presets import PRESETS
 from training.recipes.codebook_sweep import equal_budget
-from training.recipes.decoding import decode
-from training.recommenders import Workshop, train_tiger
-from training.regularization import PLAIN, Regularization
+from training.recipes.variant_runs import BASELINE, Experiment, Variant
 
-BASELINE = "baseline"
 GROUPS = ("all", "MB", "NMB")
 ONE_HOP = "one-hop ratio"
 
-Lists = Mapping[tuple[Split, Protocol], NDArray[np.int64]]
-"""Items [users, K] of a run."""
 Values = Mapping[str, NDArray[np.float64]]
 """By measure: NDCG@10 [users] of each group, and the one-hop ratio [users]."""
-
-
-@dataclass(frozen=True)
-class Variant:
-    """What a run has beside the recipe of the preset."""
-
-    name: str
-    regularization: Regularization = PLAIN
-    iirg: IirgOptions | None = None
 
 
 class Row(BaseModel):
@@ -94,14 +77,14 @@ def compare(
     splits: Sequence[Split],
     console: Console,
 ) -> Comparison:
-    """Train the baseline and every variant once a seed, and measure them; what is complete is not repeated.
+    """Run the baseline and every variant once a seed, and measure them; what is complete is not repeated.
 
     Raises:
         TrainingError: the work folder of `plan` holds an experiment with other data or another preset.
     """
     claim(plan, dataset)
     subjects = {split: dataset.instances(split) for split in splits}
-    experiment = _Experiment(dataset, plan, semantic_ids(dataset, plan, console)[0], subjects, console)
+    experiment = Experiment(dataset, plan, semantic_ids(dataset, plan, console)[0], subjects, console)
     index = build_index(dataset.training_sequences(), dataset.num_items)
     candidates = {split: one_hop_candidates(index, instances.histories) for split, instances in subjects.items()}
     minutes: dict[str, Sequence[float]] = {}
@@ -131,46 +114,6 @@ def compare(
         minutes=minutes,
         rows=rows,
     )
-
-
-@dataclass(frozen=True)
-class _Experiment:
-    """What all runs share."""
-
-    dataset: Dataset
-    plan: Plan
-    codes: NDArray[np.int64]
-    subjects: Mapping[Split, Instances]
-    console: Console
-
-    def run(self, variant: Variant, seed: int) -> tuple[Lists, float]:
-        """Train one variant with one seed: its lists, and the minutes it took."""
-        self.console.print(f"{variant.name}, seed {seed}")
-        preset, folder = self.plan.preset, self.plan.work / variant.name / str(seed)
-        shop = Workshop(self.dataset, replace(self.plan.runtime, seed=seed), folder, self.console)
-        iirg = None
-        if variant.iirg:
-            iirg = Iirg.of(variant.iirg, shop.sequences, np.load(self.plan.work / EMBEDDINGS))
-        config = replace(preset.tiger, levels=self.codes.shape[1])
-        network, reports = train_tiger(
-            shop, self.codes, config, preset.fit_tiger, variant.regularization, iirg, preset.fit_tiger_whole
-        )
-        search = TigerBeam(network, preset.width)
-        found = {
-            (split, protocol): self._lists(shop, search, split, protocol)
-            for split in self.subjects
-            for protocol in PROTOCOLS
-        }
-        return found, total_minutes(reports)
-
-    def _lists(self, shop: Workshop, search: TigerBeam, split: Split, protocol: Protocol) -> NDArray[np.int64]:
-        """Decode all instances of a split, unless an earlier call has."""
-        path = shop.directory / f"{split}-{protocol}.npy"
-        if not path.exists():
-            found = decode(shop, search, search.tiger.config.max_history, self.codes, split, protocol)
-            with whole(path) as partial:
-                np.save(partial, found)
-        return cast("NDArray[np.int64]", np.load(path))
 
 
 def _values(
