@@ -1,15 +1,18 @@
 """The runs of a comparison of variants: each trains TIGER once a seed and makes lists.
 
-A run's checkpoints and lists are in WORK/VARIANT/SEED.
+A run's checkpoints are in WORK/VARIANT/SEED. A variant that only decodes otherwise has none: it reads the baseline's.
+Lists are always in the folder of the variant's own name.
 """
 
 import shutil
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from rich.console import Console
 
@@ -34,12 +37,36 @@ Lists = Mapping[tuple[Split, Protocol], NDArray[np.int64]]
 
 
 @dataclass(frozen=True)
+class Decoding:
+    """How the beam search goes through a trained network."""
+
+    width: int | None = None  # beams, and length of the lists; None: the preset's
+    renormalised: bool = False  # a softmax over the codes that continue a prefix, not over the vocabulary
+    temperature: float = 1.0  # of the softmax
+
+    def search(self, network: Tiger, width: int) -> TigerBeam:
+        """A search through a copy of `network`; `width` is the preset's."""
+        network = deepcopy(network)
+        with torch.no_grad():
+            network.decoder.norm.weight.div_(self.temperature)  # the logits are linear in these weights
+        return TigerBeam(network, self.width or width, renormalised=self.renormalised)
+
+
+@dataclass(frozen=True)
 class Variant:
     """What a run has beside the recipe of the preset."""
 
     name: str
     regularization: Regularization = PLAIN
     iirg: IirgOptions | None = None
+    network: Mapping[str, Any] = field(default_factory=dict)  # fields of TigerConfig that differ from the preset's
+    decoding: Decoding = Decoding()
+
+    @property
+    def trained_as(self) -> str:
+        """The variant whose training this one has: the baseline's, if only the decoding differs."""
+        same = replace(self, name=BASELINE, decoding=Decoding()) == Variant(BASELINE)
+        return BASELINE if same else self.name
 
 
 @dataclass(frozen=True)
@@ -60,13 +87,14 @@ class Experiment:
         shop = Workshop(
             self.dataset,
             replace(self.plan.runtime, seed=seed),
-            self.plan.work / variant.name / str(seed),
+            self.plan.work / variant.trained_as / str(seed),
             self.console,
         )
         network, minutes = self._train(shop, variant)
-        search = TigerBeam(network, self.plan.preset.width)
+        search = variant.decoding.search(network, self.plan.preset.width)
+        folder = self.plan.work / variant.name / str(seed)
         found = {
-            (split, protocol): self._lists(shop, search, split, protocol)
+            (split, protocol): self._lists(shop, search, folder, split, protocol)
             for split in self.subjects
             for protocol in PROTOCOLS
         }
@@ -75,7 +103,7 @@ class Experiment:
     def _train(self, shop: Workshop, variant: Variant) -> tuple[Tiger, float]:
         """The network, and the minutes of all stages."""
         preset = self.plan.preset
-        config = replace(preset.tiger, levels=self.codes.shape[1])
+        config = replace(preset.tiger, levels=self.codes.shape[1], **variant.network)
         iirg = None
         if variant.iirg:
             iirg = Iirg.of(variant.iirg, shop.sequences, np.load(self.plan.work / EMBEDDINGS))
@@ -96,11 +124,14 @@ class Experiment:
             with whole(folder / name) as partial:
                 shutil.copyfile(before / name, partial)
 
-    def _lists(self, shop: Workshop, search: TigerBeam, split: Split, protocol: Protocol) -> NDArray[np.int64]:
+    def _lists(
+        self, shop: Workshop, search: TigerBeam, folder: Path, split: Split, protocol: Protocol
+    ) -> NDArray[np.int64]:
         """Decode all instances of a split, unless an earlier call has."""
-        path = shop.directory / f"{split}-{protocol}.npy"
+        path = folder / f"{split}-{protocol}.npy"
         if not path.exists():
             found = decode(shop, search, search.tiger.config.max_history, self.codes, split, protocol)
+            folder.mkdir(parents=True, exist_ok=True)
             with whole(path) as partial:
                 np.save(partial, found)
         return cast("NDArray[np.int64]", np.load(path))

@@ -1,4 +1,4 @@
-"""Variants of TIGER's training, compared at one budget: the same data, semantic ids, network, epochs and schedule.
+"""Variants of TIGER's training or decoding, compared at one budget: the same data, semantic ids, epochs and schedule.
 
 There is no early stop, and the weights of the last epoch are the ones measured. Every variant has a run a seed; a
 user's NDCG@10 is the mean over seeds, and intervals are over users.
