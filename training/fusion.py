@@ -99,8 +99,11 @@ class _Weights(NamedTuple):
 
 
 def _fit_weights(aligned: Aligned, values: Mapping[IndicatorName, Floats], targets: NDArray[np.integer]) -> _Weights:
+    _, found = _slots(aligned, targets)
+    known, wanted = Aligned(*(part[found] for part in aligned)), targets[found]  # the others gain nothing at any weight
+
     def score(alpha: Floats) -> float:
-        return _score(aligned, aligned.mixture(alpha), targets)
+        return float(ndcg(slot_ranks(known, known.mixture(alpha[found]), wanted), 10).sum()) / len(targets)
 
     fixed = {alpha: score(np.full(len(targets), alpha)) for alpha in ALPHAS}
     alpha = max(fixed, key=fixed.__getitem__)

@@ -9,6 +9,7 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 from torch.nn import functional
 
+from models.networks.dropout import dropout
 from models.scorer import Scorer
 
 Floats = NDArray[np.float64]
@@ -96,7 +97,7 @@ class _Member(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits [n, M] of features [n, M, C]."""
-        hidden = functional.dropout(functional.relu(x @ self.hidden + self.hidden_bias), DROPOUT, self.training)
+        hidden = dropout(functional.relu(x @ self.hidden + self.hidden_bias), DROPOUT, self.training)
         logits: Tensor = x @ self.linear + hidden @ self.output
         return logits
 
