@@ -1,6 +1,7 @@
 """What the networks promise to training: causality, padding, token layout, dropout and T5's buckets."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -59,6 +60,61 @@ def test_sasrec_scores_with_the_item_embeddings(sasrec: SASRec) -> None:
     hidden = sasrec.hidden(history)[0, -1]
     expected = torch.stack([hidden @ sasrec.items.weight[item] for item in range(1, ITEMS + 1)])
     torch.testing.assert_close(sasrec(history)[0], expected)
+
+
+def test_sasrec_drops_attention_in_training_only(sasrec: SASRec) -> None:
+    history = torch.tensor([[3, 1, 8, 22]])
+    network = with_options(sasrec, dropout=0.0, attention_dropout=0.5)
+    assert torch.equal(network.hidden(history), sasrec.hidden(history))
+    network.train()
+    torch.manual_seed(0)
+    one, other = network.hidden(history), network.hidden(history)
+    assert (one - other).abs().max() > 0.01
+    torch.manual_seed(0)
+    assert torch.equal(network.hidden(history), one)
+
+
+def test_sasrec_attends_to_the_same_with_and_without_attention_dropout(sasrec: SASRec) -> None:
+    """A rate that rounds to none takes the way of attention dropout and drops nothing."""
+    history = torch.tensor([[3, 1, 8, 22, 9], [5, 6, 0, 0, 0]])
+    network = with_options(sasrec, dropout=0.0, attention_dropout=0.001).train()
+    torch.testing.assert_close(network.hidden(history), sasrec.hidden(history))
+
+
+def test_sasrec_with_default_rates_draws_for_plain_dropout_alone(sasrec: SASRec) -> None:
+    """No residual rate is the rate of the embeddings, and no attention dropout draws no random number."""
+    history = torch.tensor([[3, 1, 8, 22]])
+    rates: tuple[dict[str, Any], ...] = ({}, {"residual_dropout": 0.3, "attention_dropout": 0.0})
+    found = []
+    for extra in rates:
+        network = with_options(sasrec, dropout=0.3, **extra).train()
+        torch.manual_seed(0)
+        found.append((network.hidden(history), torch.get_rng_state()))
+    torch.manual_seed(0)
+    words = 4 * 16 // 8  # random words of a dropout of 4 positions
+    torch.empty(words * (1 + 2 * 2), dtype=torch.int64).random_(-(2**63), None)  # of the input, and two a block
+    for hidden, state in found:
+        assert torch.equal(hidden, found[0][0])
+        assert torch.equal(state, torch.get_rng_state())
+
+
+def test_sasrec_may_drop_embeddings_alone_or_residuals_alone(sasrec: SASRec) -> None:
+    history = torch.tensor([[3, 1, 8, 22]])
+    alone = with_options(sasrec, dropout=0.5, residual_dropout=0.0, layers=0).train()
+    assert not torch.equal(alone.hidden(history), alone.hidden(history))
+    blocks = with_options(sasrec, dropout=0.5, residual_dropout=0.0).blocks
+    for block in blocks:
+        x = torch.randn(1, 4, 16)
+        assert torch.equal(block.train()(x), block.eval()(x))
+    residuals = with_options(sasrec, dropout=0.0, residual_dropout=0.5).train()
+    assert not torch.equal(residuals.hidden(history), residuals.hidden(history))
+
+
+def with_options(sasrec: SASRec, **options: Any) -> SASRec:
+    """The same weights, as far as they go, under other options."""
+    network = SASRec(replace(sasrec.config, **options)).eval()
+    network.load_state_dict(sasrec.state_dict(), strict=False)
+    return network
 
 
 def test_tiger_tokens(tiger: Tiger) -> None:
