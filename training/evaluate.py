@@ -24,6 +24,8 @@ from training.metrics import Estimate, Ranks, bootstrap, ndcg, per_user, ranks, 
 Split = Literal["valid", "test"]
 TRAINING = ("preset", "seed", "embedder", "bf16", "machine", "minutes")
 CONFIGURATION = ("networks", "tokenizer", "runs")
+RANKING = "full catalogue, item level, leave-last-out"
+INTERVALS = "95 % bootstrap over users, 1000 resamples, seed 0"
 TIE_ORDER = "stable: SASRec's list first, then the generative one, each best first"
 
 
@@ -95,9 +97,9 @@ def evaluate(
             "equal_timestamps": dataset.report.tie_rule,
         },
         split=split,
-        ranking="full catalogue, item level, leave-last-out",
+        ranking=RANKING,
         ties=TIE_ORDER,
-        intervals="95 % bootstrap over users, 1000 resamples, seed 0",
+        intervals=INTERVALS,
         int8=[name for name, choice in graphs.choices.items() if choice.precision == "int8"],
         ensembles=bundle.manifest.ensembles,
         protocols=protocols,

@@ -101,7 +101,7 @@ def train(dataset: Dataset, plan: Plan, console: Console) -> tuple[Path, Results
         "embedder": plan.embedder,
         "seed": plan.runtime.seed,
         "bf16": plan.runtime.bf16,
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {plan.runtime.device}",
+        "machine": machine(plan.runtime),
         "minutes": round((time.perf_counter() - started) / 60, 1),  # of this call: a resumed run took longer
         "data": {"name": dataset.name, **asdict(dataset.report)},
         "tokenizer": {"name": plan.tokenizer, "collisions": plan.collisions, **asdict(tokens)},
@@ -197,6 +197,11 @@ def whole(path: Path) -> Iterator[Path]:
     partial = path.with_stem(f"{path.stem}.partial")
     yield partial
     partial.replace(path)
+
+
+def machine(runtime: Runtime) -> str:
+    """Where a training ran, for those who read its minutes."""
+    return f"{platform.machine()}, {os.cpu_count()} cores, {runtime.device}"
 
 
 def discard(work: Path) -> None:
