@@ -101,6 +101,9 @@ def train(
     ] = None,
     seed: Annotated[int, typer.Option(help="of everything random")] = 0,
     iirg: Annotated[bool, typer.Option("--iirg", help="teach TIGER the neighbours of items as well")] = False,
+    plus_plus: Annotated[
+        bool, typer.Option(help="distil SID-MLP++ too, the fastest model and the longest of the two distillations")
+    ] = True,
     read: ReadOption = None,
     json_file: JsonOption = None,
 ) -> None:
@@ -128,6 +131,7 @@ def train(
         tokenizer=tokenizer.value,
         collisions=collisions.value,
         iirg=iirg,
+        plus_plus=plus_plus,
     )
     with joined(device) as workers:
         if not workers.main:

@@ -100,7 +100,8 @@ class _Weights(NamedTuple):
 
 def _fit_weights(aligned: Aligned, values: Mapping[IndicatorName, Floats], targets: NDArray[np.integer]) -> _Weights:
     _, found = _slots(aligned, targets)
-    known, wanted = Aligned(*(part[found] for part in aligned)), targets[found]  # the others gain nothing at any weight
+    known = Aligned(aligned.items[found], aligned.sasrec[found], aligned.generative[found])
+    wanted = targets[found]  # the others gain nothing at any weight
 
     def score(alpha: Floats) -> float:
         return float(ndcg(slot_ranks(known, known.mixture(alpha[found]), wanted), 10).sum()) / len(targets)

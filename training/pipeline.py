@@ -5,7 +5,6 @@ import json
 import os
 import platform
 import shutil
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -20,7 +19,7 @@ from models.bundle import Bundle, fusion_file, read_manifest
 from models.catalogue import Catalogue
 from models.errors import TrainingError
 from models.graphs import Graphs
-from models.networks.sid_mlp import SidMlpPlusPlusConfig
+from models.networks.sid_mlp import SidMlp, SidMlpPlusPlus, SidMlpPlusPlusConfig
 from models.networks.tiger import Tiger
 from training.data.dataset import Dataset
 from training.distributed import Workers
@@ -30,7 +29,7 @@ from training.fusion import fit_ensemble
 from training.iirg import Iirg
 from training.index_build import build_index
 from training.lists import collect
-from training.loop import FitReport, Runtime
+from training.loop import FitReport, Runtime, total_minutes
 from training.presets import Preset
 from training.publish import Parts, next_version, publish, revised, stage, write_manifest
 from training.quantise import add_int8
@@ -58,6 +57,7 @@ class Plan:
     tokenizer: registry.TokenizerName = "rkmeans"
     collisions: Collisions = "digit"
     iirg: bool = False  # whether TIGER learns neighbours too, with the preset's options
+    plus_plus: bool = True  # whether TIGER gets a second student, SID-MLP++
 
 
 def train(dataset: Dataset, plan: Plan, console: Console) -> tuple[Path, Results]:
@@ -66,7 +66,6 @@ def train(dataset: Dataset, plan: Plan, console: Console) -> tuple[Path, Results
     Raises:
         TrainingError: the work folder holds a run with other options, or the data cannot be tokenized.
     """
-    started = time.perf_counter()
     claim(plan, dataset)
     console.print(f"{dataset.name}: {len(dataset.user_ids)} users, {dataset.num_items} items; {dataset.report}")
     codes, tokenizer, tokens = semantic_ids(dataset, plan, console)
@@ -75,11 +74,8 @@ def train(dataset: Dataset, plan: Plan, console: Console) -> tuple[Path, Results
     preset = plan.preset
     sasrec, sasrec_report = train_sasrec(shop, preset.sasrec_config(dataset.num_items), preset.fit_sasrec)
     tiger, reports_tiger = _train_tiger(shop, codes, plan)
-    student, student_report = distil_sid_mlp(shop, tiger, codes, preset.sid_mlp, preset.fit_sid_mlp)
-    plus_plus = SidMlpPlusPlusConfig(preset.role_encoder, preset.sid_mlp)
-    student_pp, reports_pp = distil_sid_mlp_pp(
-        shop, tiger, codes, plus_plus, preset.fit_role_encoder, preset.fit_sid_mlp
-    )
+    student, student_pp, reports_students = _distil(shop, tiger, codes, plan)
+    reports = (sasrec_report, *reports_tiger, *reports_students)
     parts = Parts(
         name=plan.name,
         catalogue=Catalogue(dataset.items["item_id"].to_pylist(), codes, dataset.items),
@@ -97,31 +93,45 @@ def train(dataset: Dataset, plan: Plan, console: Console) -> tuple[Path, Results
     shutil.rmtree(staged, ignore_errors=True)
     version = 1 if plan.flat else next_version(plan.out / plan.name)
     training = {
-        "preset": preset.name,
-        "embedder": plan.embedder,
-        "seed": plan.runtime.seed,
-        "bf16": plan.runtime.bf16,
-        "machine": machine(plan.runtime),
-        "minutes": round((time.perf_counter() - started) / 60, 1),  # of this call: a resumed run took longer
+        "minutes": total_minutes(reports),
         "data": {"name": dataset.name, **asdict(dataset.report)},
         "tokenizer": {"name": plan.tokenizer, "collisions": plan.collisions, **asdict(tokens)},
-        "networks": {
-            "sasrec": asdict(sasrec.config),
-            "tiger": asdict(tiger.config),
-            "sid_mlp": asdict(student.config),
-            "sid_mlp_pp": asdict(student_pp.config),
-        },
-        "runs": {
-            r.name: _without_history(asdict(r)) for r in (sasrec_report, *reports_tiger, student_report, *reports_pp)
-        },
-        "regularization": asdict(preset.regularization),
-        "iirg": asdict(preset.iirg) if plan.iirg else None,
+        "runs": {report.name: _without_history(asdict(report)) for report in reports},
+        **_settings(plan, parts),
     }
     stage(parts, training, version, staged)
     results = _measure(staged, dataset, console)
     destination = plan.out / plan.name if plan.flat else plan.out / plan.name / str(version)
     publish(staged, destination, replace=plan.flat)
     return destination, results
+
+
+def _distil(
+    shop: Workshop, tiger: Tiger, codes: NDArray[np.int64], plan: Plan
+) -> tuple[SidMlp, SidMlpPlusPlus | None, Sequence[FitReport]]:
+    """Train the students of `tiger`."""
+    preset = plan.preset
+    student, report = distil_sid_mlp(shop, tiger, codes, preset.sid_mlp, preset.fit_sid_mlp)
+    if not plan.plus_plus:
+        return student, None, [report]
+    config = SidMlpPlusPlusConfig(preset.role_encoder, preset.sid_mlp)
+    student_pp, reports = distil_sid_mlp_pp(shop, tiger, codes, config, preset.fit_role_encoder, preset.fit_sid_mlp)
+    return student, student_pp, [report, *reports]
+
+
+def _settings(plan: Plan, parts: Parts) -> dict[str, object]:
+    """What the networks of a bundle were made with, for its manifest."""
+    networks = {"sasrec": parts.sasrec, "tiger": parts.tiger, "sid_mlp": parts.student, "sid_mlp_pp": parts.student_pp}
+    return {
+        "preset": plan.preset.name,
+        "embedder": plan.embedder,
+        "seed": plan.runtime.seed,
+        "bf16": plan.runtime.bf16,
+        "machine": machine(plan.runtime),
+        "networks": {name: asdict(network.config) for name, network in networks.items() if network},
+        "regularization": asdict(plan.preset.regularization),
+        "iirg": asdict(plan.preset.iirg) if plan.iirg else None,
+    }
 
 
 def assist(dataset: Dataset, plan: Plan) -> None:

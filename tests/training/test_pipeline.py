@@ -346,3 +346,16 @@ def test_versions_count_up_from_the_highest(tmp_path: Path) -> None:
     for name in ("2", "10", "draft"):
         (tmp_path / name).mkdir()
     assert next_version(tmp_path) == 11
+
+
+def test_sid_mlp_pp_can_be_left_out(shop: Shop, second: Path) -> None:
+    arguments = shop.arguments("--flat", "--no-plus-plus")
+    arguments[arguments.index("--out") + 1] = str(shop.folder / "small")
+    shop.tandem(*arguments)
+    manifest = read_manifest(shop.folder / "small" / "demo")
+    assert set(manifest.graphs) == set(manifest.training["networks"]) == set(NETWORKS[:-1])
+    assert not [file for file in manifest.files if "sid_mlp_pp" in file]
+    assert not [run for run in manifest.training["runs"] if run.startswith("sid_mlp_pp")]
+    rows = manifest.metrics["test"]["protocols"]["B"]["rows"]
+    whole = read_manifest(second).metrics["test"]["protocols"]["B"]["rows"]
+    assert rows == {name: row for name, row in whole.items() if not name.endswith("sid_mlp_pp")}
