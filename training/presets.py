@@ -91,9 +91,9 @@ SMALL = replace(
     sid_mlp=SidMlpConfig(heads=4, head_size=32, d_ff=256, hidden=256, dropout=0.1),
     role_encoder=RoleEncoderConfig(layers=2, hidden=512),
     fit_sasrec=_sasrec(60),
-    fit_tiger_whole=_whole(30),
-    fit_tiger=FitOptions(5, 128, 1e-3, weight_decay=0.05, warmup_steps=100, patience=4),
-    fit_role_encoder=FitOptions(30, 512, 1e-3, weight_decay=1e-4, patience=3, evaluate_every=5),
+    fit_tiger_whole=_whole(44),
+    fit_tiger=FitOptions(6, 128, 1e-3, weight_decay=0.05, warmup_steps=100, patience=4),
+    fit_role_encoder=FitOptions(20, 512, 1e-3, weight_decay=1e-4, patience=3, evaluate_every=5),
     fit_sid_mlp=FitOptions(30, 512, 1e-3, weight_decay=1e-4, patience=3, evaluate_every=5),
 )
 
