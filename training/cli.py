@@ -190,11 +190,18 @@ def export(bundle: Annotated[Path, typer.Argument(help="folder of a bundle")]) -
         )
 
 
-def strip(bundle: Annotated[Path, typer.Argument(help="folder of a bundle")]) -> None:
+def strip(
+    bundle: Annotated[Path, typer.Argument(help="folder of a bundle")],
+    light: Annotated[
+        bool, typer.Option("--light", help="also without SID-MLP++, and without graphs that export and quantise remake")
+    ] = False,
+) -> None:
     """Remove titles and other attributes of the items from a bundle, to share it without its data set."""
     from training.publish import strip as run
 
-    console.print(f"{run(bundle)} holds ids, semantic ids, weights and statistics, and no attributes of items")
+    console.print(
+        f"{run(bundle, light=light)} holds ids, semantic ids, weights and statistics, and no attributes of items"
+    )
 
 
 def quantise(

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from rich.console import Console
 from rich.table import Table
 
-from models.bundle import Bundle
+from models.bundle import Bundle, Int8Entry
 from models.categories import GROUPS, categorize
 from models.ensemble import METHODS, EnsembleParameters, Method
 from models.errors import DataError
@@ -63,6 +63,7 @@ class Results(BaseModel):
     ties: str
     intervals: str
     int8: Sequence[str] = ()  # graphs that ran in int8; the others ran in fp32
+    int8_on_validation: Mapping[str, Int8Entry] = {}  # what the bundle says of its int8 graphs
     ensembles: Mapping[str, EnsembleParameters]
     protocols: Mapping[Protocol, ProtocolResults]
 
@@ -101,6 +102,7 @@ def evaluate(
         ties=TIE_ORDER,
         intervals=INTERVALS,
         int8=[name for name, choice in graphs.choices.items() if choice.precision == "int8"],
+        int8_on_validation={name: entry.int8 for name, entry in bundle.manifest.graphs.items() if entry.int8},
         ensembles=bundle.manifest.ensembles,
         protocols=protocols,
     )

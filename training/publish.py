@@ -27,6 +27,7 @@ from models.bundle import (
     Manifest,
     describe_files,
     digest,
+    fusion_file,
     newest_version,
 )
 from models.catalogue import Catalogue
@@ -156,10 +157,11 @@ def export_again(path: Path) -> tuple[Path, list[str]]:
     return destination, dropped
 
 
-def strip(path: Path) -> Path:
+def strip(path: Path, *, light: bool = False) -> Path:
     """Remove titles, brands, categories and prices from a bundle, keep the items' ids, and return its folder.
 
-    What is left holds trained weights and statistics: it may go where the data set itself may not.
+    What is left holds trained weights and statistics: it may go where the data set itself may not. A `light` one is
+    also without SID-MLP++, by far the largest model, and without what `tandem export` and `tandem quantise` make again.
 
     Raises:
         BundleError: it is no bundle; nothing is changed.
@@ -167,8 +169,31 @@ def strip(path: Path) -> Path:
     with revised(path) as (destination, staged):
         bundle = Bundle.open(staged)
         Catalogue(bundle.catalogue.item_ids, bundle.catalogue.codes, pa.table({})).save(staged / ITEMS)
-        write_manifest(staged, bundle.manifest)
+        write_manifest(staged, _lightened(staged, bundle.manifest) if light else bundle.manifest)
     return destination
+
+
+def _lightened(directory: Path, manifest: Manifest) -> Manifest:
+    """Delete the files that a light bundle lacks; what is left to say."""
+    large = "sid_mlp_pp"
+    graphs = {
+        name: entry.model_copy(update={"cpu": None, "int8": None})
+        for name, entry in _without(large, manifest.graphs).items()
+    }
+    kept = {entry.file for entry in graphs.values()}
+    unwanted = [directory / fusion_file(large), directory / CHECKPOINTS / f"{large}.safetensors"]
+    for path in (*directory.glob("*.onnx"), *unwanted):
+        if path.name not in kept:
+            path.unlink(missing_ok=True)
+    rest = {"ensembles": _without(large, manifest.ensembles), "metrics": _without(large, manifest.metrics)}
+    return manifest.model_copy(update={"graphs": graphs, **rest})
+
+
+def _without(name: str, found: Any) -> Any:
+    """What is nested in `found` but for the entries whose keys hold `name`."""
+    if not isinstance(found, Mapping):
+        return found
+    return {key: _without(name, value) for key, value in found.items() if name not in key}
 
 
 def _take_int8(directory: Path, before: Manifest, graphs: dict[str, GraphEntry]) -> list[str]:

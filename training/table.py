@@ -39,13 +39,27 @@ def markdown(results: Results) -> str:
         f"{data['instances']:,} {results.split} instances.\n",
         f"- Training: {', '.join(f'{name} {value}' for name, value in results.training.items())}.\n"
         f"- Ranking: {results.ranking}.\n- Equal times: {data['equal_timestamps']}.\n- Ties: {results.ties}.\n"
-        f"- Intervals: {results.intervals}.\n",
+        f"- Intervals: {results.intervals}.\n" + _int8(results),
     ]
     for protocol, part in results.protocols.items():
         parts += [f"## Protocol {protocol}: {part.masking}\n", _table(part), _differences(part)]
     parts.append("## Ensembles, fitted on validation\n")
     parts += [_fitted(name, ensemble) for name, ensemble in results.ensembles.items()]
     return "\n".join(parts) + "\n"
+
+
+def _int8(results: Results) -> str:
+    """What int8 costs, one line for all graphs that have it."""
+    found = [
+        f"{_MODELS[name]} {short(entry.ndcg_at_10)} for {short(entry.ndcg_at_10_fp32)} ({-entry.loss:+.2%})"
+        for name, entry in results.int8_on_validation.items()
+    ]
+    users = next((entry.users for entry in results.int8_on_validation.values()), 0)
+    return (
+        f"- N@10 in int8, for that in float32, on {users:,} validation users (B): {', '.join(found)}.\n"
+        if found
+        else ""
+    )
 
 
 def _fitted(generative: str, ensemble: EnsembleParameters) -> str:

@@ -100,3 +100,23 @@ def test_a_stripped_bundle_answers_as_before_and_knows_no_titles(copy: Path, bun
     assert list(found.catalogue.item_ids) == list(bundle.catalogue.item_ids)
     expected = graphs.generate("tiger", HISTORIES).items.tolist()
     assert Graphs(found).generate("tiger", HISTORIES).items.tolist() == expected
+
+
+def test_a_light_bundle_is_without_sid_mlp_pp_and_what_can_be_made_again(plus_plus_path: Path, tmp_path: Path) -> None:
+    path = Path(shutil.copytree(plus_plus_path, tmp_path / "1"))
+    before = Bundle.open(path).manifest
+    assert before.graphs["sid_mlp_pp"].cpu
+    rows = {"tiger": 1, "candidates_sid_mlp_pp": 2}
+    write_manifest(path, before.model_copy(update={"metrics": {"test": {"protocols": {"A": {"rows": rows}}}}}))
+    strip(path, light=True)
+    found = Bundle.open(path)
+    assert {file.name for file in path.glob("*.onnx")} == {"sasrec.onnx", "tiger.onnx", "sid_mlp.onnx"}
+    assert not list(path.rglob("*sid_mlp_pp*"))
+    assert "sid_mlp_pp" not in found.manifest.ensembles
+    assert found.manifest.metrics == {"test": {"protocols": {"A": {"rows": {"tiger": 1}}}}}
+    for name in ("tiger", "sid_mlp"):
+        assert found.manifest.graphs[name].int8 is found.manifest.graphs[name].cpu is None
+        expected = Graphs(Bundle.open(plus_plus_path)).generate(name, HISTORIES).items.tolist()
+        assert Graphs(found).generate(name, HISTORIES).items.tolist() == expected
+    export_again(path)
+    assert Bundle.open(path).manifest.graphs["sid_mlp"].cpu == "sid_mlp.cpu.onnx"
