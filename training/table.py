@@ -50,16 +50,15 @@ def markdown(results: Results) -> str:
 
 def _int8(results: Results) -> str:
     """What int8 costs, one line for all graphs that have it."""
+    entries = results.int8_on_validation
+    if not entries:
+        return ""
     found = [
         f"{_MODELS[name]} {short(entry.ndcg_at_10)} for {short(entry.ndcg_at_10_fp32)} ({-entry.loss:+.2%})"
-        for name, entry in results.int8_on_validation.items()
+        for name, entry in entries.items()
     ]
-    users = next((entry.users for entry in results.int8_on_validation.values()), 0)
-    return (
-        f"- N@10 in int8, for that in float32, on {users:,} validation users (B): {', '.join(found)}.\n"
-        if found
-        else ""
-    )
+    users = next(iter(entries.values())).users  # the same for all graphs of a bundle
+    return f"- N@10 in int8, for that in float32, on {users:,} validation users (B): {', '.join(found)}.\n"
 
 
 def _fitted(generative: str, ensemble: EnsembleParameters) -> str:

@@ -1,5 +1,9 @@
 """What a trained network recommends to the instances of a split, without an exported graph."""
 
+from collections.abc import Callable
+from pathlib import Path
+from typing import cast
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -9,6 +13,7 @@ from models.networks.sid_mlp import SidMlpBeam
 from models.trie import Trie
 from training.evaluate import Split
 from training.lists import Protocol
+from training.pipeline import whole
 from training.recommenders import Workshop
 from training.validation import beam_lists
 
@@ -31,3 +36,13 @@ def decode(
             masked=protocol == "B",
             console=shop.console,
         )
+
+
+def stored_lists(path: Path, make: Callable[[], NDArray[np.int64]]) -> NDArray[np.int64]:
+    """The items [users, K] in `path`, which are made only if no earlier call has."""
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        found = make()
+        with whole(path) as partial:
+            np.save(partial, found)
+    return cast("NDArray[np.int64]", np.load(path))

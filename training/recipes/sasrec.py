@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, NamedTuple, cast
+from typing import Annotated, NamedTuple
 
 import numpy as np
 import torch
@@ -29,9 +29,10 @@ from training.evaluate import Split
 from training.lists import PROTOCOLS, Protocol
 from training.loop import FitOptions, FitReport, Runtime, bf16_pays, total_minutes
 from training.metrics import Floats, Ranks, bootstrap, ndcg, ranks, recall
-from training.pipeline import Plan, claim, machine, whole
+from training.pipeline import Plan, claim, machine
 from training.presets import PRESETS, Preset
 from training.publish import parameter_count
+from training.recipes.decoding import stored_lists
 from training.recipes.options import DataArgument, DeviceOption, OutOption, PresetOption, SeedsOption
 from training.recipes.sasrec_table import Measure, Recipes, Row, Run, Training, markdown
 from training.recipes.variants_table import write
@@ -161,12 +162,12 @@ def _measure(values: Sequence[Floats]) -> Measure:
 
 def _ranks(shop: Workshop, network: SASRec, split: Split, protocol: Protocol) -> Ranks:
     """Rank all instances of a split, unless an earlier call has."""
-    path, instances = shop.directory / f"{split}-{protocol}.npy", shop.dataset.instances(split)
-    if not path.exists():
-        found = top_items(network, instances.histories, masked=protocol == "B", device=shop.runtime.device)
-        with whole(path) as partial:
-            np.save(partial, found)
-    return ranks(cast("NDArray[np.int64]", np.load(path)), instances.targets)
+    instances = shop.dataset.instances(split)
+    found = stored_lists(
+        shop.directory / f"{split}-{protocol}.npy",
+        lambda: top_items(network, instances.histories, masked=protocol == "B", device=shop.runtime.device),
+    )
+    return ranks(found, instances.targets)
 
 
 @torch.inference_mode()

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ from training.iirg import Iirg, IirgOptions
 from training.lists import PROTOCOLS, Protocol
 from training.loop import Runtime, total_minutes
 from training.pipeline import EMBEDDINGS, Plan, whole
-from training.recipes.decoding import decode
+from training.recipes.decoding import decode, stored_lists
 from training.recommenders import Workshop, train_tiger
 from training.regularization import PLAIN, Regularization
 
@@ -128,10 +128,7 @@ class Experiment:
         self, shop: Workshop, search: TigerBeam, folder: Path, split: Split, protocol: Protocol
     ) -> NDArray[np.int64]:
         """Decode all instances of a split, unless an earlier call has."""
-        path = folder / f"{split}-{protocol}.npy"
-        if not path.exists():
-            found = decode(shop, search, search.tiger.config.max_history, self.codes, split, protocol)
-            folder.mkdir(parents=True, exist_ok=True)
-            with whole(path) as partial:
-                np.save(partial, found)
-        return cast("NDArray[np.int64]", np.load(path))
+        return stored_lists(
+            folder / f"{split}-{protocol}.npy",
+            lambda: decode(shop, search, search.tiger.config.max_history, self.codes, split, protocol),
+        )
