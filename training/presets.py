@@ -63,8 +63,8 @@ def _whole(epochs: int) -> FitOptions:
     return FitOptions(epochs, 256, 2e-3, weight_decay=0.05, warmup_steps=300, cosine=False, patience=4)
 
 
-def _student(epochs: int, learning_rate: float = 1e-3) -> FitOptions:
-    return FitOptions(epochs, 512, learning_rate, weight_decay=1e-4, patience=3, evaluate_every=min(epochs, 5))
+def _student(epochs: int) -> FitOptions:
+    return FitOptions(epochs, 512, 1e-3, weight_decay=1e-4, patience=3, evaluate_every=min(epochs, 5))
 
 
 _BASE_TIGER = TigerConfig()
@@ -103,7 +103,7 @@ SMALL = replace(
     fit_tiger_whole=_whole(44),
     fit_tiger=FitOptions(6, 128, 1e-3, weight_decay=0.05, warmup_steps=100, patience=4),
     fit_sid_mlp=_student(30),
-    fit_sid_mlp_pp=PlusPlusFit(encoder=_student(20), heads=_student(10), both=_student(6, 3e-4)),
+    fit_sid_mlp_pp=PlusPlusFit(encoder=_student(16), heads=_student(5), both=_student(8)),
 )
 
 BRIEF = replace(
@@ -113,7 +113,7 @@ BRIEF = replace(
     fit_tiger_whole=_whole(8),
     fit_tiger=replace(SMALL.fit_tiger, epochs=2),
     fit_sid_mlp=_student(15),
-    fit_sid_mlp_pp=PlusPlusFit(encoder=_student(15), heads=_student(10), both=_student(6, 3e-4)),
+    fit_sid_mlp_pp=PlusPlusFit(encoder=_student(10), heads=_student(5), both=_student(6)),
 )
 
 DEMO = replace(
