@@ -1,4 +1,4 @@
-"""The one dial: `tiny` for tests (seconds), `small` for two CPU cores (an hour), `base` for the papers' sizes (a GPU).
+"""The one dial: `tiny` for tests (seconds), `small` for two CPU cores (hours), `base` for the papers' sizes (a GPU).
 
 `demo` is `small` with narrower networks: the bundle it makes is light enough to be committed. `brief` is `small` with
 a shallower TIGER and fewer epochs of it, for data sets of 100,000 interactions and more, whose epochs are as many steps
@@ -100,8 +100,8 @@ SMALL = replace(
     sid_mlp=SidMlpConfig(heads=4, head_size=32, d_ff=256, hidden=256, dropout=0.1),
     role_encoder=RoleEncoderConfig(layers=2, hidden=512),
     fit_sasrec=_sasrec(60),
-    fit_tiger_whole=_whole(44),
-    fit_tiger=FitOptions(6, 128, 1e-3, weight_decay=0.05, warmup_steps=100, patience=4),
+    fit_tiger_whole=_whole(40),
+    fit_tiger=FitOptions(14, 128, 1e-3, weight_decay=0.05, warmup_steps=100, patience=4),
     fit_sid_mlp=_student(30),
     fit_sid_mlp_pp=PlusPlusFit(encoder=_student(16), heads=_student(5), both=_student(8)),
 )

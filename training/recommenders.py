@@ -203,25 +203,10 @@ def distil_sid_mlp_pp(
     examples = PrefixExamples.of(shop.sequences, teacher.config.max_history)
     states = TeacherStates.extract(teacher, examples, item_codes, shop.runtime, shop.console)
     matching = StateMatching(encoder, states, examples, item_codes)
-    instances = sample(shop.dataset.instances("valid"), shop.runtime.seed)
-    encoder_report = fit(
-        "sid_mlp_pp_encoder",
-        encoder,
-        stages.encoder,
-        shop.runtime,
-        epoch_batches=lambda random: examples.epoch(stages.encoder.batch_size, random),
-        loss=matching.loss,
-        validate=explained_variance(encoder, teacher, item_codes, instances),
-        directory=shop.directory,
-        console=shop.console,
-        metric="R²",
-    )
+    reports = [_fit_encoder(shop, teacher, matching, stages.encoder)]
     own_states = states.read_by(encoder, examples, item_codes, shop.runtime, shop.console)
     frozen = Distillation(teacher, student, states, own_states.read)
-    reports = [
-        encoder_report,
-        _fit_student(shop, "sid_mlp_pp", student, encoder, frozen, examples, item_codes, stages.heads),
-    ]
+    reports.append(_fit_student(shop, "sid_mlp_pp", student, encoder, frozen, examples, item_codes, stages.heads))
     if stages.both:
         learning = Distillation(teacher, student, states, matching.read)
         reports.append(
@@ -229,6 +214,24 @@ def distil_sid_mlp_pp(
         )
     teacher.cpu()
     return network.cpu(), reports
+
+
+def _fit_encoder(shop: Workshop, teacher: Tiger, matching: StateMatching, options: FitOptions) -> FitReport:
+    """Train the encoder of `matching`, whose score is the variance of the teacher's states that it explains."""
+    encoder, examples = matching.encoder, matching.examples
+    instances = sample(shop.dataset.instances("valid"), shop.runtime.seed)
+    return fit(
+        "sid_mlp_pp_encoder",
+        encoder,
+        options,
+        shop.runtime,
+        epoch_batches=lambda random: examples.epoch(options.batch_size, random),
+        loss=matching.loss,
+        validate=explained_variance(encoder, teacher, matching.item_codes, instances),
+        directory=shop.directory,
+        console=shop.console,
+        metric="R²",
+    )
 
 
 def _fit_student(
