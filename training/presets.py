@@ -103,7 +103,7 @@ SMALL = replace(
     fit_tiger_whole=_whole(40),
     fit_tiger=FitOptions(14, 128, 1e-3, weight_decay=0.05, warmup_steps=100, patience=4),
     fit_sid_mlp=_student(30),
-    fit_sid_mlp_pp=PlusPlusFit(encoder=_student(16), heads=_student(5), both=_student(8)),
+    fit_sid_mlp_pp=PlusPlusFit(encoder=_student(12), heads=_student(5), both=_student(8)),
 )
 
 BRIEF = replace(
