@@ -4,7 +4,7 @@ The teacher is frozen, so one pass over the training examples yields everything 
 student then costs a fraction of a TIGER epoch (arXiv 2605.12617, section 3.3).
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -24,7 +24,6 @@ from training.loop import Runtime
 KL_SHARE = 0.7  # alpha of the paper
 TEMPERATURE = 1.0  # tau of the paper
 BATCH = 512
-Reading = Callable[[NDArray[np.int64]], tuple[Tensor, Tensor]]  # of the histories of some examples
 
 
 @dataclass(frozen=True)
@@ -78,15 +77,11 @@ class TeacherStates:
             _store(states, self.offsets, rows, hidden)
         return replace(self, states=states)
 
-    def read(self, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
-        """Padded states [B, T, d] and real tokens [B, T] of the examples `rows`."""
-        index, inside = _token_index(self.offsets, torch.from_numpy(rows).to(self.states.device))
-        return self.states[index], inside
-
-    def answers(self, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
-        """The teacher's logits [B, D, V] and the target's codes [B, D] of the examples `rows`."""
+    def take(self, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Padded states [B, T, d], real tokens [B, T], teacher logits [B, D, V] and target codes [B, D]."""
         chosen = torch.from_numpy(rows).to(self.states.device)
-        return self.logits[chosen], self.codes[chosen]
+        index, inside = _token_index(self.offsets, chosen)
+        return self.states[index], inside, self.logits[chosen], self.codes[chosen]
 
 
 def _batches(offsets: Tensor, label: str, console: Console) -> Iterable[NDArray[np.int64]]:
@@ -112,22 +107,15 @@ def _token_index(offsets: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True)
 class Distillation:
-    """The loss of a student: for each level alpha * KL(teacher || student) + (1 - alpha) * cross-entropy, summed.
-
-    Attributes:
-        read: what the student sees of examples: states [B, T, d] and real tokens [B, T]; a network's, if it is to learn
-            from this loss too.
-    """
+    """The loss of a student: for each level alpha * KL(teacher || student) + (1 - alpha) * cross-entropy, summed."""
 
     teacher: Tiger
     student: SidMlp
     states: TeacherStates
-    read: Reading
 
     def loss(self, rows: NDArray[np.int64]) -> Tensor:
         """Loss of the examples `rows`, teacher-forced on the target's own codes."""
-        states, real = self.read(rows)
-        teacher_logits, codes = self.states.answers(rows)
+        states, real, teacher_logits, codes = self.states.take(rows)
         embedding = self.teacher.encoder.embedding.weight.detach()
         logits = self.student(states, real, codes[:, :-1], embedding).float()
         levels = logits.shape[1]

@@ -115,7 +115,7 @@ def _distil(
     if not plan.plus_plus:
         return student, None, [report]
     config = SidMlpPlusPlusConfig(preset.role_encoder, preset.sid_mlp)
-    student_pp, reports = distil_sid_mlp_pp(shop, tiger, codes, config, preset.fit_sid_mlp_pp)
+    student_pp, reports = distil_sid_mlp_pp(shop, tiger, codes, config, preset.fit_role_encoder, preset.fit_sid_mlp)
     return student, student_pp, [report, *reports]
 
 

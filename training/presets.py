@@ -19,7 +19,6 @@ from models.networks.tiger import TigerConfig
 from training.iirg import PUBLISHED, IirgOptions
 from training.loop import FitOptions
 from training.regularization import PLAIN, Regularization
-from training.role_distillation import PlusPlusFit
 from training.tokenizers.autoencoder import AutoencoderOptions
 
 
@@ -40,8 +39,8 @@ class Preset:
     fit_sasrec: FitOptions
     fit_tiger_whole: FitOptions | None  # TIGER's first stage, over whole sequences
     fit_tiger: FitOptions
-    fit_sid_mlp: FitOptions
-    fit_sid_mlp_pp: PlusPlusFit
+    fit_role_encoder: FitOptions  # stage 1 of SID-MLP++
+    fit_sid_mlp: FitOptions  # and stage 2
     regularization: Regularization = PLAIN  # of TIGER
     iirg: IirgOptions = PUBLISHED  # where a run asks for it
 
@@ -63,10 +62,6 @@ def _whole(epochs: int) -> FitOptions:
     return FitOptions(epochs, 256, 2e-3, weight_decay=0.05, warmup_steps=300, cosine=False, patience=4)
 
 
-def _student(epochs: int) -> FitOptions:
-    return FitOptions(epochs, 512, 1e-3, weight_decay=1e-4, patience=3, evaluate_every=min(epochs, 5))
-
-
 _BASE_TIGER = TigerConfig()
 
 BASE = Preset(
@@ -83,12 +78,8 @@ BASE = Preset(
     fit_sasrec=_sasrec(100),
     fit_tiger_whole=None,  # the published recipe has prefixes alone
     fit_tiger=FitOptions(150, 256, 3e-3, weight_decay=0.05, warmup_steps=10_000, patience=20),
+    fit_role_encoder=FitOptions(300, 512, 1e-3, weight_decay=1e-4, patience=20, evaluate_every=5),
     fit_sid_mlp=FitOptions(300, 512, 5e-4, weight_decay=1e-4, patience=20, evaluate_every=5),
-    fit_sid_mlp_pp=PlusPlusFit(
-        encoder=FitOptions(300, 512, 1e-3, weight_decay=1e-4, patience=20, evaluate_every=5),
-        heads=FitOptions(300, 512, 5e-4, weight_decay=1e-4, patience=20, evaluate_every=5),
-        both=None,
-    ),
 )
 
 SMALL = replace(
@@ -102,8 +93,8 @@ SMALL = replace(
     fit_sasrec=_sasrec(60),
     fit_tiger_whole=_whole(40),
     fit_tiger=FitOptions(14, 128, 1e-3, weight_decay=0.05, warmup_steps=100, patience=4),
-    fit_sid_mlp=_student(30),
-    fit_sid_mlp_pp=PlusPlusFit(encoder=_student(12), heads=_student(5), both=_student(8)),
+    fit_role_encoder=FitOptions(20, 512, 1e-3, weight_decay=1e-4, patience=3, evaluate_every=5),
+    fit_sid_mlp=FitOptions(30, 512, 1e-3, weight_decay=1e-4, patience=3, evaluate_every=5),
 )
 
 BRIEF = replace(
@@ -112,8 +103,8 @@ BRIEF = replace(
     tiger=replace(SMALL.tiger, encoder_layers=2, decoder_layers=2),
     fit_tiger_whole=_whole(8),
     fit_tiger=replace(SMALL.fit_tiger, epochs=2),
-    fit_sid_mlp=_student(15),
-    fit_sid_mlp_pp=PlusPlusFit(encoder=_student(10), heads=_student(5), both=_student(6)),
+    fit_role_encoder=replace(SMALL.fit_role_encoder, epochs=15),
+    fit_sid_mlp=replace(SMALL.fit_sid_mlp, epochs=15),
 )
 
 DEMO = replace(
@@ -141,8 +132,8 @@ TINY = replace(
     fit_sasrec=_sasrec(2),
     fit_tiger_whole=FitOptions(2, 64, 2e-3, cosine=False),
     fit_tiger=FitOptions(2, 64, 2e-3),
+    fit_role_encoder=FitOptions(2, 64, 2e-3),
     fit_sid_mlp=FitOptions(2, 64, 2e-3),
-    fit_sid_mlp_pp=PlusPlusFit(*[FitOptions(2, 64, 2e-3)] * 3),
 )
 
 PRESETS = {preset.name: preset for preset in (TINY, DEMO, BRIEF, SMALL, BASE)}

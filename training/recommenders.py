@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from rich.console import Console
-from torch import Tensor, nn
+from torch import Tensor
 
 from models.networks.beam import TigerBeam
 from models.networks.sasrec import SASRec, SASRecConfig
@@ -29,7 +29,7 @@ from training.distributed import Workers
 from training.iirg import TASKS, Iirg, Pairs
 from training.loop import FitOptions, FitReport, Runtime, fit
 from training.regularization import PLAIN, Regularization, drop_items, smoothed_loss
-from training.role_distillation import PlusPlusFit, StateMatching, explained_variance
+from training.role_distillation import StateMatching, explained_variance
 from training.validation import beam_validator, sample, sasrec_validator
 from training.whole_sequences import Windows, likelihood_validator, whole_loss
 
@@ -179,8 +179,8 @@ def distil_sid_mlp(
     item_codes = torch.from_numpy(codes).to(device)
     examples = PrefixExamples.of(shop.sequences, teacher.config.max_history)
     states = TeacherStates.extract(teacher, examples, item_codes, shop.runtime, shop.console)
-    distillation = Distillation(teacher, student, states, states.read)
-    report = _fit_student(shop, "sid_mlp", student, teacher.encoder, distillation, examples, item_codes, options)
+    distillation = Distillation(teacher, student, states)
+    report = _fit_student(shop, "sid_mlp", teacher.encoder, distillation, examples, item_codes, options)
     teacher.cpu()
     return student.cpu(), report
 
@@ -190,61 +190,53 @@ def distil_sid_mlp_pp(
     teacher: Tiger,
     codes: NDArray[np.int64],
     config: SidMlpPlusPlusConfig,
-    stages: PlusPlusFit,
-) -> tuple[SidMlpPlusPlus, Sequence[FitReport]]:
-    """SID-MLP++ from a trained TIGER, with a report of each stage."""
+    fit_encoder: FitOptions,
+    fit_student: FitOptions,
+) -> tuple[SidMlpPlusPlus, tuple[FitReport, FitReport]]:
+    """SID-MLP++ from a trained TIGER, in the paper's two stages.
+
+    First the role-wise encoder learns the states of the teacher's; then it is frozen, and a SID-MLP learns the
+    teacher's logits from its states. The reports are of these two stages.
+    """
     device = shop.runtime.device
     torch.manual_seed(shop.runtime.seed)
     teacher = teacher.to(device).eval()
     network = SidMlpPlusPlus(teacher.config, config).to(device)
-    encoder, student = network.encoder, network.student
+    encoder = network.encoder
     encoder.start_from(teacher.encoder)
     item_codes = torch.from_numpy(codes).to(device)
     examples = PrefixExamples.of(shop.sequences, teacher.config.max_history)
     states = TeacherStates.extract(teacher, examples, item_codes, shop.runtime, shop.console)
-    matching = StateMatching(encoder, states, examples, item_codes)
-    reports = [_fit_encoder(shop, teacher, matching, stages.encoder)]
-    own_states = states.read_by(encoder, examples, item_codes, shop.runtime, shop.console)
-    frozen = Distillation(teacher, student, states, own_states.read)
-    reports.append(_fit_student(shop, "sid_mlp_pp", student, encoder, frozen, examples, item_codes, stages.heads))
-    if stages.both:
-        learning = Distillation(teacher, student, states, matching.read)
-        reports.append(
-            _fit_student(shop, "sid_mlp_pp_both", network, encoder, learning, examples, item_codes, stages.both)
-        )
-    teacher.cpu()
-    return network.cpu(), reports
-
-
-def _fit_encoder(shop: Workshop, teacher: Tiger, matching: StateMatching, options: FitOptions) -> FitReport:
-    """Train the encoder of `matching`, whose score is the variance of the teacher's states that it explains."""
-    encoder, examples = matching.encoder, matching.examples
     instances = sample(shop.dataset.instances("valid"), shop.runtime.seed)
-    return fit(
+    encoder_report = fit(
         "sid_mlp_pp_encoder",
         encoder,
-        options,
+        fit_encoder,
         shop.runtime,
-        epoch_batches=lambda random: examples.epoch(options.batch_size, random),
-        loss=matching.loss,
-        validate=explained_variance(encoder, teacher, matching.item_codes, instances),
+        epoch_batches=lambda random: examples.epoch(fit_encoder.batch_size, random),
+        loss=StateMatching(encoder, states, examples, item_codes).loss,
+        validate=explained_variance(encoder, teacher, item_codes, instances),
         directory=shop.directory,
         console=shop.console,
         metric="R²",
     )
+    states = states.read_by(encoder, examples, item_codes, shop.runtime, shop.console)
+    distillation = Distillation(teacher, network.student, states)
+    report = _fit_student(shop, "sid_mlp_pp", encoder, distillation, examples, item_codes, fit_student)
+    teacher.cpu()
+    return network.cpu(), (encoder_report, report)
 
 
 def _fit_student(
     shop: Workshop,
     name: str,
-    learner: nn.Module,
     encoder: Reader,
     distillation: Distillation,
     examples: PrefixExamples,
     item_codes: Tensor,
     options: FitOptions,
 ) -> FitReport:
-    """Train `learner`, which is or holds the student of `distillation`; `encoder` reads histories for validation."""
+    """Train the student of `distillation`, whose states are those of `encoder`."""
     student, instances = distillation.student, sample(shop.dataset.instances("valid"), shop.runtime.seed)
 
     def validate() -> float:
@@ -253,7 +245,7 @@ def _fit_student(
 
     return fit(
         name,
-        learner,
+        student,
         options,
         shop.runtime,
         epoch_batches=lambda random: examples.epoch(options.batch_size, random),

@@ -1,8 +1,7 @@
-"""SID-MLP++'s stages, and the first: a role-wise encoder learns the states of its teacher's (arXiv 2605.12617, 3)."""
+"""Stage 1 of SID-MLP++: a role-wise encoder learns the states of its teacher's (arXiv 2605.12617, section 3)."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,26 +14,8 @@ from models.networks.tiger import Tiger
 from training.batches import PrefixExamples, history_batches, pad
 from training.data.dataset import Instances
 from training.distillation import TeacherStates
-from training.loop import FitOptions
 
 BATCH = 256
-
-
-class PlusPlusFit(NamedTuple):
-    """How SID-MLP++ is trained, stage by stage."""
-
-    encoder: FitOptions  # learns the states of the teacher's
-    heads: FitOptions  # learn the teacher's logits from the states of the encoder, which is frozen
-    both: FitOptions | None  # go on together, by the loss of the heads; the paper has no such stage
-
-    def each(self, change: Callable[[FitOptions], FitOptions]) -> "PlusPlusFit":
-        """Every stage changed alike."""
-        return PlusPlusFit(change(self.encoder), change(self.heads), change(self.both) if self.both else None)
-
-    @property
-    def epochs(self) -> tuple[int, ...]:
-        """Of the stages, in their order."""
-        return tuple(stage.epochs for stage in self if stage)
 
 
 @dataclass(frozen=True)
@@ -46,16 +27,11 @@ class StateMatching:
     examples: PrefixExamples
     item_codes: Tensor
 
-    def read(self, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
-        """The encoder's own states [B, T, d] and real tokens [B, T] of the examples `rows`."""
-        history = self.examples.take(rows)[0].to(self.item_codes.device)
-        found: tuple[Tensor, Tensor] = self.encoder(history, self.item_codes)
-        return found
-
     def loss(self, rows: NDArray[np.int64]) -> Tensor:
         """Loss of the examples `rows`."""
-        found, real = self.read(rows)
-        expected, _ = self.states.read(rows)
+        history = self.examples.take(rows)[0].to(self.item_codes.device)
+        found, real = self.encoder(history, self.item_codes)
+        expected = self.states.take(rows)[0]
         return F.mse_loss(found[real].float(), expected[real].float())
 
 

@@ -61,7 +61,7 @@ def test_every_example_has_the_teachers_own_states_and_logits(
     states = extract(teacher, examples, item_codes, Runtime(bf16=bf16))
     assert states.states.dtype == states.logits.dtype == (torch.bfloat16 if bf16 else torch.float32)
     for example in range(len(examples)):
-        (hidden, inside), (logits, codes) = states.read(np.array([example])), states.answers(np.array([example]))
+        hidden, inside, logits, codes = states.take(np.array([example]))
         history = torch.from_numpy(examples.history(example).astype(np.int64))[None]
         target = torch.tensor([examples.targets[example]])
         with torch.no_grad():
@@ -80,10 +80,9 @@ def test_every_example_has_the_teachers_own_states_and_logits(
 
 def test_a_batch_is_its_examples_with_padding(states: TeacherStates) -> None:
     rows = np.array([511, 3, 520, 3, 40])
-    (hidden, inside), (logits, codes) = states.read(rows), states.answers(rows)
+    hidden, inside, logits, codes = states.take(rows)
     for place, row in enumerate(rows):
-        alone, _ = states.read(np.array([row]))
-        own_logits, own_codes = states.answers(np.array([row]))
+        alone, _, own_logits, own_codes = states.take(np.array([row]))
         assert inside[place].tolist() == [True] * alone.shape[1] + [False] * (hidden.shape[1] - alone.shape[1])
         assert torch.equal(hidden[place, inside[place]], alone[0])
         assert torch.equal(logits[place], own_logits[0])
@@ -95,10 +94,9 @@ def test_loss_is_a_sum_over_levels_of_each_example(states: TeacherStates, parts:
     total = 0.0
     embedding = teacher.encoder.embedding.weight
     with torch.no_grad():
-        found = Distillation(teacher, parts.student, states, states.read).loss(rows).item()
+        found = Distillation(teacher, parts.student, states).loss(rows).item()
         for row in rows:
-            hidden, real = states.read(np.array([row]))
-            teacher_logits, codes = states.answers(np.array([row]))
+            hidden, real, teacher_logits, codes = states.take(np.array([row]))
             logits = parts.student(hidden, real, codes[:, :-1], embedding)
             for level in range(LEVELS):
                 p = torch.softmax(teacher_logits[0, level].double(), 0)
@@ -113,10 +111,10 @@ def test_a_student_that_is_its_teacher_pays_only_for_likelihood(
     states: TeacherStates, teacher: Tiger, monkeypatch: pytest.MonkeyPatch, parts: Parts
 ) -> None:
     rows = np.arange(20)
-    logits, codes = states.answers(rows)
+    _, _, logits, codes = states.take(rows)
     monkeypatch.setattr(parts.student, "forward", lambda *_: logits)
     likelihood = torch.nn.functional.cross_entropy(logits.float().flatten(0, 1), codes.flatten())
-    found = Distillation(teacher, parts.student, states, states.read).loss(rows).item()
+    found = Distillation(teacher, parts.student, states).loss(rows).item()
     assert found == pytest.approx(LEVELS * (1 - KL_SHARE) * likelihood.item(), rel=1e-5)
 
 
@@ -128,8 +126,7 @@ def test_only_the_student_learns_in_either_precision(
     torch.manual_seed(0)
     student = SidMlp(teacher.config, parts.student.config).train()
     some = PrefixExamples.of(examples.sequences[:20], LONGEST)
-    states = extract(teacher, some, item_codes, runtime)
-    distillation = Distillation(teacher, student, states, states.read)
+    distillation = Distillation(teacher, student, extract(teacher, some, item_codes, runtime))
     with runtime.forward_pass():
         loss = distillation.loss(np.arange(len(some)))
     loss.backward()
@@ -141,7 +138,7 @@ def test_only_the_student_learns_in_either_precision(
 def test_the_loss_can_be_learned(states: TeacherStates, teacher: Tiger, parts: Parts) -> None:
     torch.manual_seed(0)
     student = SidMlp(teacher.config, parts.student.config)
-    distillation, rows = Distillation(teacher, student, states, states.read), np.arange(64)
+    distillation, rows = Distillation(teacher, student, states), np.arange(64)
     optimizer = torch.optim.AdamW(student.parameters(), lr=5e-3)
     losses = []
     for _ in range(60):

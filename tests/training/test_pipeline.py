@@ -171,7 +171,7 @@ def test_the_manifest_tells_what_the_bundle_is(bundle: Bundle, dataset: Dataset)
     assert configuration["tokenizer"]["items"] == dataset.num_items
     assert configuration["networks"]["tiger"]["d_model"] == 16
     assert configuration["networks"]["sid_mlp_pp"]["encoder"]["hidden"] == 32
-    assert set(configuration["runs"]) == {*NETWORKS, "tiger_whole", "sid_mlp_pp_encoder", "sid_mlp_pp_both"}
+    assert set(configuration["runs"]) == {*NETWORKS, "tiger_whole", "sid_mlp_pp_encoder"}
     assert configuration["networks"]["tiger"]["tasks"] == 2
     assert configuration["iirg"] == {"lambda_1": 1, "lambda_2": 1, "window": 5, "collaborative": 5, "semantic": 5}
     assert configuration["minutes"] >= 0

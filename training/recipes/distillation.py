@@ -24,7 +24,7 @@ from models.networks.tiger import Tiger
 from training import cli
 from training.data.dataset import Dataset, load_dataset
 from training.lists import PROTOCOLS, Protocol
-from training.loop import FitOptions, FitReport, total_minutes
+from training.loop import FitReport, total_minutes
 from training.metrics import Estimate, Floats, bootstrap, ndcg, ranks
 from training.pipeline import Plan, claim, semantic_ids, whole
 from training.presets import Preset
@@ -69,8 +69,8 @@ class Distillations(BaseModel):
     preset: str
     epochs: tuple[int, ...]
     """Of TIGER's stages: whole sequences, where the preset begins with them, and prefixes."""
-    student_epochs: tuple[int, ...]
-    """Of SID-MLP; and of the encoder of SID-MLP++, of its heads, and of both together where the preset has that."""
+    student_epochs: tuple[int, int]
+    """Of the heads, and of the encoder of SID-MLP++ before them."""
     seed: int
     families: Sequence[Family]
 
@@ -78,12 +78,11 @@ class Distillations(BaseModel):
 def with_students(plan: Plan, epochs: int | None) -> Plan:
     """The plan with the students at an equal budget, too; `epochs` replaces the preset's of each stage."""
     preset = plan.preset
-
-    def budget(options: FitOptions) -> FitOptions:
-        return equal_budget(replace(options, epochs=epochs or options.epochs))
-
-    heads, stages = budget(preset.fit_sid_mlp), preset.fit_sid_mlp_pp.each(budget)
-    return replace(plan, preset=replace(preset, fit_sid_mlp=heads, fit_sid_mlp_pp=stages))
+    heads, encoder = (
+        equal_budget(replace(options, epochs=epochs or options.epochs))
+        for options in (preset.fit_sid_mlp, preset.fit_role_encoder)
+    )
+    return replace(plan, preset=replace(preset, fit_sid_mlp=heads, fit_role_encoder=encoder))
 
 
 def compare(
@@ -104,7 +103,7 @@ def compare(
         data=dataset.name,
         preset=preset.name,
         epochs=preset.tiger_epochs,
-        student_epochs=(preset.fit_sid_mlp.epochs, *preset.fit_sid_mlp_pp.epochs),
+        student_epochs=(preset.fit_sid_mlp.epochs, preset.fit_role_encoder.epochs),
         seed=plan.runtime.seed,
         families=families,
     )
@@ -183,18 +182,20 @@ class _Apprenticeship:
             student, report = distil_sid_mlp(self.shop, teacher, self.codes, preset.sid_mlp, preset.fit_sid_mlp)
             return SidMlpBeam(teacher.encoder, student, preset.width), total_minutes([report])
         config = SidMlpPlusPlusConfig(preset.role_encoder, preset.sid_mlp)
-        network, reports = distil_sid_mlp_pp(self.shop, teacher, self.codes, config, preset.fit_sid_mlp_pp)
+        network, reports = distil_sid_mlp_pp(
+            self.shop, teacher, self.codes, config, preset.fit_role_encoder, preset.fit_sid_mlp
+        )
         return plus_plus_beam(network, preset.width), total_minutes(reports)
 
 
 def markdown(found: Distillations) -> str:
     """One row a model."""
-    heads, *plus_plus = found.student_epochs
+    heads, encoder = found.student_epochs
     header = ["tokenizer", "collisions", "model"]
     header += [cell for protocol in PROTOCOLS for cell in (f"N@10, {protocol}", "of the teacher's")]
     lines = [
         f"Distillation on {found.data}, preset `{found.preset}`, seed {found.seed}, test: "
-        f"TIGER {stages(found.epochs)} epochs, SID-MLP {heads}, SID-MLP++ {stages(plus_plus)}.",
+        f"TIGER {stages(found.epochs)} epochs, SID-MLP {heads}, SID-MLP++ {encoder} and {heads}.",
         f"Protocols: {'; '.join(f'{protocol}, {masking}' for protocol, masking in PROTOCOLS.items())}.\n",
         f"| {' | '.join(header)} | minutes |",
         f"| --- | ---: | --- |{' ---: |' * (len(header) - 2)}",

@@ -1,7 +1,7 @@
 """How small may SID-MLP++ be? Students of several sizes from the teacher of a finished bundle, at an equal budget.
 
 The teacher, its semantic ids and the heads stay the same; only the layers and the hidden size of the role-wise encoder
-differ. Every run has all epochs of all stages and keeps its last weights. Each student is exported, and measured like
+differ. Every run has all epochs of both stages and keeps its last weights. Each student is exported, and measured like
 the models of the bundle. The smallest one is chosen on validation; its test figures stand beside.
 
     python -m training.recipes.student_sizes BUNDLE --data DATA --out DIR
@@ -72,8 +72,8 @@ class Sizes(BaseModel):
     bundle: str
     data: str
     preset: str
-    epochs: tuple[int, ...]
-    """Of the stages."""
+    epochs: tuple[int, int]
+    """Of the two stages."""
     seed: int
     references: Sequence[Point]
     students: Sequence[Point]
@@ -115,7 +115,7 @@ def compare(
         bundle=bundle.identity,
         data=dataset.name,
         preset=preset.name,
-        epochs=preset.fit_sid_mlp_pp.epochs,
+        epochs=(preset.fit_role_encoder.epochs, preset.fit_sid_mlp.epochs),
         seed=runtime.seed,
         references=references,
         students=students,
@@ -138,7 +138,8 @@ def _student(
         teacher,
         bundle.catalogue.codes,
         SidMlpPlusPlusConfig(encoder, preset.sid_mlp),
-        preset.fit_sid_mlp_pp.each(equal_budget),
+        equal_budget(preset.fit_role_encoder),
+        equal_budget(preset.fit_sid_mlp),
     )
     save_network(network, shop.directory / f"{NAME}.safetensors")
     entries = {"sasrec": bundle.manifest.graphs["sasrec"], NAME: _export(network, bundle, shop.directory)}
@@ -244,8 +245,8 @@ def main(
     opened, dataset = Bundle.open(bundle), load_dataset(data)
     chosen = PRESETS[preset or opened.manifest.training["preset"]]
     if epochs is not None:
-        stages = chosen.fit_sid_mlp_pp.each(lambda options: replace(options, epochs=epochs))
-        chosen = replace(chosen, fit_sid_mlp_pp=stages)
+        encoder, heads = (replace(o, epochs=epochs) for o in (chosen.fit_role_encoder, chosen.fit_sid_mlp))
+        chosen = replace(chosen, fit_role_encoder=encoder, fit_sid_mlp=heads)
     (out / "work").mkdir(parents=True, exist_ok=True)
     runtime = Runtime(device=device, bf16=bf16_pays(device))
     found = compare(opened, dataset, chosen, list(map(parse_size, sizes)), runtime, out / "work", console)
