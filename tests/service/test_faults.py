@@ -148,8 +148,8 @@ def test_a_passed_deadline_is_a_504_and_costs_nothing(bundle_path: Path) -> None
             late = client.post("/v1/recommend", json={"history": HISTORY, "variant": "tiger", "deadline_ms": 50})
             assert "not ready within 50 ms" in check(late, 504, "deadline")["detail"]
         assert blocking.result().status_code == 200
-        # More than one, if the deadline also found the request's read of the index still in its queue.
-        until(lambda: metric(client, "tandem_rejected_total", reason="dropped") >= 1, "the late job is dropped")
+        # Two, if the deadline also found the request's one read of the index still in its queue.
+        until(lambda: metric(client, "tandem_rejected_total", reason="dropped") in (1, 2), "the late job is dropped")
         until(lambda: metric(client, "tandem_queue_depth", graph="tiger") == 0, "nothing waits any more")
         assert metric(client, "tandem_batch_size_count", graph="tiger") == before
         assert metric(client, "tandem_rejected_total", reason="deadline") == 1
